@@ -1,0 +1,1 @@
+"""Clock, identifiers, tasks: nothing here knows the word function."""
