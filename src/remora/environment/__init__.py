@@ -1,0 +1,1 @@
+"""One living environment: its machine, its APIs, its processes."""

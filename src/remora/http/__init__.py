@@ -1,0 +1,1 @@
+"""The one asyncio HTTP server: requests in, answers out, limits kept."""

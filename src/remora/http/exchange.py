@@ -1,0 +1,83 @@
+"""
+The door between the HTTP server and whoever answers: one request with its answer is an `Exchange`.
+
+The server parses, an `Application` decides. For every request the application hears, in this order:
+`began` (request line and headers are known, no byte of the body), then either `ended` (the whole body is in
+`exchange.body`) or `aborted` (the peer left or broke the protocol before the body was complete). It may answer
+from any of them, or later from anywhere (a parked request is just an exchange nobody has answered yet).
+After `ended`, `aborted` is called once more if the peer leaves before the answer was finished.
+An exchange whose answer is finished hears nothing more (so whoever answers from `began` never hears `ended`).
+In `aborted` the peer may still be able to read (it only stopped sending): an answer given there is tried.
+Answering an exchange whose peer has left is allowed and does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Header = tuple[bytes, bytes]
+
+
+class Exchange(Protocol):
+    """One request and its answer."""
+
+    method: bytes
+    path: bytes
+    """Raw path as sent, still percent-encoded, without the query."""
+    query: bytes
+    """Raw query string without the question mark."""
+    headers: list[Header]
+    """In order of arrival, names in lower case."""
+    body: bytes
+    """Complete when `ended` is called."""
+    body_bytes_max: int
+    """Bytes of body that are kept; set in `began` to change it. What is over is read and thrown away."""
+    is_oversized: bool
+    """True if the body was longer than `body_bytes_max` (then `body` is empty)."""
+    is_truncated: bool
+    """True if the peer stopped before its body was complete (then `aborted` was called instead of `ended`)."""
+    trailers: Sequence[Header]
+    """What followed a chunked body, as `headers`; complete when `ended` is called."""
+    slot: object
+    """Free for the application: its note on this exchange."""
+
+    @property
+    def is_open(self) -> bool:
+        """True while the peer is there and no answer was finished."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first header called `name` (lower case), or None."""
+
+    def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+        """Answer with a whole body; Content-Length and Date are added, the connection is kept if it may be."""
+
+    def begin(self, status: int, headers: Iterable[Header]) -> None:
+        """Begin an answer of unknown length (chunked)."""
+
+    def write(self, chunk: bytes) -> None:
+        """Send one chunk of an answer that was begun."""
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough for more to be written; returns at once if it has left."""
+
+    def finish(self, trailers: Iterable[Header] = ()) -> None:
+        """End an answer that was begun."""
+
+    def close(self) -> None:
+        """Drop the connection without (or after) an answer."""
+
+
+class Application(Protocol):
+    """Who answers requests."""
+
+    def began(self, exchange: Exchange) -> None:
+        """Request line and headers have arrived."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """The body is complete."""
+
+    def aborted(self, exchange: Exchange) -> None:
+        """The peer left before the body was complete, or before it was answered."""

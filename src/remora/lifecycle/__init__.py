@@ -1,0 +1,1 @@
+"""The environment's state machine: events in, effects out, no I/O."""

@@ -1,0 +1,110 @@
+"""
+The states of the runtime and of an extension, and every move between them, as tables.
+
+A call that has no entry for the present state is refused and changes nothing. State names are those that
+appear in error texts and in the log. Moves of the environment as a whole are joint-state rules in `machine`.
+
+Source: runtime-api specification section 2, extensions-api specification section 4.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class RuntimeState(Enum):
+    """What the runtime is doing, by the calls it made."""
+
+    STARTED = "Started"
+    INIT_ERROR = "InitError"
+    READY = "Ready"
+    RUNNING = "Running"
+    RESPONDING = "InvocationResponse"
+    REPORTING_ERROR = "InvocationErrorResponse"
+    RESPONSE_SENT = "RuntimeResponseSentState"
+
+
+class RuntimeMove(Enum):
+    """A call of the runtime, or what the platform does to it; the value is the target that a refusal names."""
+
+    NEXT = "Ready"
+    RESPONSE = "InvocationResponse"
+    ERROR = "InvocationErrorResponse"
+    INIT_ERROR = "InitError"
+    RELEASE = "Running"
+    RECEIVED = "RuntimeResponseSentState"
+
+
+RUNTIME: dict[tuple[RuntimeState, RuntimeMove], RuntimeState] = {
+    (RuntimeState.STARTED, RuntimeMove.NEXT): RuntimeState.READY,
+    (RuntimeState.STARTED, RuntimeMove.INIT_ERROR): RuntimeState.INIT_ERROR,
+    (RuntimeState.READY, RuntimeMove.NEXT): RuntimeState.READY,
+    (RuntimeState.READY, RuntimeMove.RELEASE): RuntimeState.RUNNING,
+    (RuntimeState.RUNNING, RuntimeMove.NEXT): RuntimeState.RUNNING,
+    (RuntimeState.RUNNING, RuntimeMove.RESPONSE): RuntimeState.RESPONDING,
+    (RuntimeState.RUNNING, RuntimeMove.ERROR): RuntimeState.REPORTING_ERROR,
+    (RuntimeState.RESPONDING, RuntimeMove.RECEIVED): RuntimeState.RESPONSE_SENT,
+    (RuntimeState.REPORTING_ERROR, RuntimeMove.RECEIVED): RuntimeState.RESPONSE_SENT,
+    (RuntimeState.RESPONSE_SENT, RuntimeMove.NEXT): RuntimeState.READY,
+}
+
+
+class ExtensionState(Enum):
+    """What an extension is doing, by the calls it made."""
+
+    STARTED = "Started"
+    REGISTERED = "Registered"
+    READY = "Ready"
+    RUNNING = "Running"
+    INIT_ERROR = "InitError"
+    EXIT_ERROR = "ExitError"
+    LAUNCH_ERROR = "LaunchError"
+    EXITED = "Exited"
+    SHUTDOWN_FAILED = "ShutdownFailed"
+
+
+class ExtensionMove(Enum):
+    """A call of an extension, or what the platform does to it; the value is the target that a refusal names."""
+
+    REGISTER = "Registered"
+    NEXT = "Ready"
+    INIT_ERROR = "InitError"
+    EXIT_ERROR = "Exited"
+    RELEASE = "Running"
+    LAUNCH_FAILED = "LaunchError"
+
+
+EXTENSION: dict[tuple[ExtensionState, ExtensionMove], ExtensionState] = {
+    (ExtensionState.STARTED, ExtensionMove.REGISTER): ExtensionState.REGISTERED,
+    (ExtensionState.STARTED, ExtensionMove.LAUNCH_FAILED): ExtensionState.LAUNCH_ERROR,
+    (ExtensionState.REGISTERED, ExtensionMove.NEXT): ExtensionState.READY,
+    (ExtensionState.REGISTERED, ExtensionMove.INIT_ERROR): ExtensionState.INIT_ERROR,
+    (ExtensionState.REGISTERED, ExtensionMove.EXIT_ERROR): ExtensionState.EXIT_ERROR,
+    (ExtensionState.READY, ExtensionMove.RELEASE): ExtensionState.RUNNING,
+    (ExtensionState.READY, ExtensionMove.EXIT_ERROR): ExtensionState.EXIT_ERROR,
+    (ExtensionState.RUNNING, ExtensionMove.NEXT): ExtensionState.READY,
+    (ExtensionState.RUNNING, ExtensionMove.EXIT_ERROR): ExtensionState.EXIT_ERROR,
+    (ExtensionState.INIT_ERROR, ExtensionMove.INIT_ERROR): ExtensionState.INIT_ERROR,
+    (ExtensionState.EXIT_ERROR, ExtensionMove.EXIT_ERROR): ExtensionState.EXIT_ERROR,
+}
+
+
+class Phase(Enum):
+    """What the environment as a whole is doing."""
+
+    UNINITIALISED = "uninitialised"
+    """Nothing runs: new, or after a reset; the next invocation begins with an init."""
+    STARTING_EXTENSIONS = "starting extensions"
+    """External extensions are being started and register."""
+    STARTING_RUNTIME = "starting runtime"
+    """The runtime initialises; everybody's first next is awaited."""
+    IDLE = "idle"
+    INVOKING = "invoking"
+    STOPPING_RUNTIME = "stopping runtime"
+    """SIGTERM was sent to the runtime."""
+    STOPPING_EXTENSIONS = "stopping extensions"
+    """The runtime is gone, external extensions have the SHUTDOWN event."""
+    KILLING = "killing"
+    """Whatever is left is being killed."""
+    CLOSED = "closed"
+    """The environment will never serve again."""

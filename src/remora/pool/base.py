@@ -1,0 +1,24 @@
+"""The vocabulary between the Lambda API and the pool: what to run, and what came of it."""
+
+from __future__ import annotations
+
+from remora.environment.base import Deployment, InvokeRequest, InvokeResult
+
+__all__ = ["Deployment", "InvokeRequest", "InvokeResult", "PoolError", "Throttled"]
+
+
+class Throttled(Exception):  # noqa: N818 - the word of the API
+    """
+    No environment may be made for this invocation now.
+
+    Args:
+        reason: One of the API's throttle reasons, `ConcurrentInvocationLimitExceeded`.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"invocation refused: {reason}")
+        self.reason = reason
+
+
+class PoolError(Exception):
+    """No environment could be made for an invocation, and another one would fare no better."""

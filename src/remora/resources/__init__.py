@@ -1,0 +1,1 @@
+"""Functions, versions and layers as frozen records, and the pure rules that change them."""

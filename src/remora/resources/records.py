@@ -1,0 +1,77 @@
+"""Functions and layers as frozen records: what the Lambda API shows, and what an environment is made from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class LayerReference(msgspec.Struct, frozen=True):
+    """A layer version as a function lists it."""
+
+    arn: str
+    code_size_bytes: int
+    digest: str
+    """SHA-256 of the layer's zip, hexadecimal."""
+    unzipped_bytes: int
+
+
+class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One version of a function: everything that its environments depend on, and what the API shows of it.
+
+    Source: shape FunctionConfiguration of the Lambda API model.
+    """
+
+    name: str
+    version: str
+    """`$LATEST` or a number."""
+    arn: str
+    """Unqualified function ARN."""
+    runtime: str
+    handler: str
+    role: str
+    timeout_s: int
+    memory_mib: int
+    ephemeral_mib: int
+    description: str
+    variables: dict[str, str] | None
+    """Environment variables of the customer; None when never set."""
+    layers: tuple[LayerReference, ...]
+    architecture: Literal["x86_64", "arm64"]
+    code_digest: str
+    """SHA-256 of the zip, hexadecimal."""
+    code_size_bytes: int
+    code_unzipped_bytes: int
+    revision_id: str
+    last_modified: str
+    state: Literal["Pending", "Active", "Inactive", "Failed"]
+    state_reason: str | None = None
+    state_reason_code: str | None = None
+    last_update_status: Literal["Successful", "Failed", "InProgress"] | None = None
+    last_update_status_reason: str | None = None
+    last_update_status_reason_code: str | None = None
+    extra: dict[str, object] = {}
+    """Members that are stored and echoed but change nothing here (TracingConfig, LoggingConfig, VpcConfig, …)."""
+
+
+class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One version of a layer.
+
+    Source: shape GetLayerVersionResponse of the Lambda API model.
+    """
+
+    name: str
+    version: int
+    arn: str
+    """Layer version ARN; without its last part it is the layer's ARN."""
+    description: str
+    license_info: str | None
+    compatible_runtimes: tuple[str, ...]
+    compatible_architectures: tuple[str, ...]
+    created_date: str
+    digest: str
+    code_size_bytes: int
+    unzipped_bytes: int

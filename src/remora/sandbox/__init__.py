@@ -1,0 +1,1 @@
+"""Starts, watches and surely ends the processes of one environment."""

@@ -1,0 +1,1 @@
+"""Platform records, log lines and timelines: made, kept, read back."""
