@@ -3,8 +3,8 @@ The door between the HTTP server and whoever answers: one request with its answe
 
 The server parses, an `Application` decides. For every request the application hears, in this order:
 `began` (request line and headers are known, no byte of the body), then either `ended` (the whole body is in
-`exchange.body`) or `aborted` (the peer left or broke the protocol before the body was complete). It may answer
-from any of them, or later from anywhere (a parked request is just an exchange nobody has answered yet).
+`exchange.body`) or `aborted` (the peer left or broke the protocol before the body was complete). It may
+answer from any of them, or later from anywhere (a parked request is just an exchange nobody has answered yet).
 After `ended`, `aborted` is called once more if the peer leaves before the answer was finished.
 An exchange whose answer is finished hears nothing more (so whoever answers from `began` never hears `ended`).
 In `aborted` the peer may still be able to read (it only stopped sending): an answer given there is tried.
@@ -38,7 +38,7 @@ class Exchange(Protocol):
     is_oversized: bool
     """True if the body was longer than `body_bytes_max` (then `body` is empty)."""
     is_truncated: bool
-    """True if the peer stopped before its body was complete (then `aborted` was called instead of `ended`)."""
+    """True if the peer stopped within its body (then `aborted` was called instead of `ended`)."""
     trailers: Sequence[Header]
     """What followed a chunked body, as `headers`; complete when `ended` is called."""
     slot: object
@@ -52,7 +52,7 @@ class Exchange(Protocol):
         """Return the first header called `name` (lower case), or None."""
 
     def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
-        """Answer with a whole body; Content-Length and Date are added, the connection is kept if it may be."""
+        """Answer with a whole body; Content-Length and Date are added, the connection is kept if possible."""
 
     def begin(self, status: int, headers: Iterable[Header]) -> None:
         """Begin an answer of unknown length (chunked)."""

@@ -1,0 +1,180 @@
+"""`Exchange` as the server offers it: the answering half of one request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remora.http.answers import LAST_CHUNK, block, has_no_body, status_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from remora.http.connection import Connection
+    from remora.http.exchange import Header
+
+OPEN, BEGUN, DONE = 0, 1, 2
+"""How far the answer is; an exchange whose peer has left is DONE too."""
+
+# Above this, copying a body behind its head costs more than handing over two buffers.
+_JOINED_BYTES_MAX = 64 * 1024
+
+
+class ServedExchange:
+    """
+    One request and its answer on a connection (see `Exchange`).
+
+    Most attributes start as defaults of the class: an exchange is made for every request, so what does not
+    differ from the default is not even assigned.
+    """
+
+    body: bytes = b""
+    is_oversized: bool = False
+    is_truncated: bool = False
+    trailers: Sequence[Header] = ()
+    slot: object = None
+    state: int = OPEN
+    is_complete: bool = False
+    """True once the whole body was received."""
+    is_continued: bool = False
+    """True if the peer was asked for the body that it held back."""
+    is_chunked: bool = True
+    """How an answer that was begun is framed."""
+    is_bodiless: bool = False
+    """True if no byte of body may be sent in the answer that was begun."""
+    received_bytes: int = 0
+    chunks: list[bytes] | None = None
+
+    def __init__(  # noqa: PLR0917 - see `keeps`
+        self,
+        connection: Connection,
+        method: bytes,
+        path: bytes,
+        query: bytes,
+        headers: list[Header],
+        body_bytes_max: int,
+        keeps: bool,  # noqa: FBT001 - passed by position for speed, in one place
+    ) -> None:
+        self.connection = connection
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body_bytes_max = body_bytes_max
+        self.keeps = keeps
+
+    def __repr__(self) -> str:
+        """State method, path and how far the answer is."""
+        state = ("open", "begun", "done")[self.state]
+        return f"<ServedExchange {self.method.decode()} {self.path!r} {state}>"
+
+    @property
+    def is_open(self) -> bool:
+        """True while the peer is there and no answer was finished."""
+        return self.state != DONE
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first header called `name` (lower case), or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+        """
+        Answer with a whole body.
+
+        Raises:
+            ValueError: If a header contains a line break; nothing was sent then.
+        """
+        if self.state != OPEN:
+            assert self.state == DONE, f"{self!r} was begun and cannot be answered as a whole"
+            return
+        connection = self.connection
+        head = block(status_line(status), headers)
+        rest = self._closing(connection)
+        if has_no_body(status):
+            answer = head + rest + b"\r\n"
+            body = b""
+        else:
+            answer = b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), rest)
+            if self.method == b"HEAD":
+                body = b""
+        self.state = DONE
+        if len(body) > _JOINED_BYTES_MAX:
+            connection.transport.writelines((answer, body))
+        else:
+            connection.transport.write(answer + body)
+        connection.answered(self)
+
+    def begin(self, status: int, headers: Iterable[Header]) -> None:
+        """
+        Begin an answer of unknown length.
+
+        Raises:
+            ValueError: If a header contains a line break; nothing was sent then.
+        """
+        if self.state != OPEN:
+            assert self.state == DONE, f"{self!r} was begun twice"
+            return
+        connection = self.connection
+        self.is_bodiless = has_no_body(status) or self.method == b"HEAD"
+        # RFC 9112, 6.1: no chunks to a peer of HTTP/1.0; there the connection's end is the answer's.
+        self.is_chunked = not connection.is_http10
+        if connection.is_http10:
+            self.keeps = False
+        framing = b"Transfer-Encoding: chunked\r\n" if self.is_chunked and not has_no_body(status) else b""
+        head = block(status_line(status), headers)
+        self.state = BEGUN
+        connection.transport.write(b"%b%b%b\r\n" % (head, framing, self._closing(connection)))
+
+    def write(self, chunk: bytes) -> None:
+        """Send one chunk of an answer that was begun."""
+        if self.state != BEGUN:
+            assert self.state == DONE, f"{self!r} was not begun"
+            return
+        if chunk and not self.is_bodiless:
+            if self.is_chunked:
+                chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+            self.connection.transport.write(chunk)
+
+    async def drain(self) -> None:
+        """
+        Wait until the peer has taken enough for more to be written.
+
+        **Cancellation:** nothing changes.
+        """
+        if self.state == BEGUN:
+            await self.connection.drained()
+
+    def finish(self, trailers: Iterable[Header] = ()) -> None:
+        """
+        End an answer that was begun.
+
+        Raises:
+            ValueError: If a trailer contains a line break; the answer is still open then.
+        """
+        if self.state != BEGUN:
+            assert self.state == DONE, f"{self!r} was not begun"
+            return
+        if self.is_chunked and not self.is_bodiless:
+            lines = block(b"", trailers)
+            self.connection.transport.write(b"0\r\n%b\r\n" % lines if lines else LAST_CHUNK)
+        self.state = DONE
+        self.connection.answered(self)
+
+    def close(self) -> None:
+        """Drop the connection; what was already answered is still sent."""
+        self.state = DONE
+        self.connection.dropped(self)
+
+    def _closing(self, connection: Connection) -> bytes:
+        """Return the header lines that the server itself adds."""
+        if not self.is_complete and self.keeps and self.header(b"expect") is not None:
+            # Whether the peer will send its body now is unknown, so what follows could not be told apart.
+            self.keeps = False
+        lines = connection.date.line() if connection.date else b""
+        if not self.keeps:
+            return lines + b"Connection: close\r\n"
+        if connection.is_http10:
+            return lines + b"Connection: keep-alive\r\n"
+        return lines

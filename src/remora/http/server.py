@@ -1,0 +1,134 @@
+"""The server: a listening socket, its connections, and the one timer that watches them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+from remora.http.answers import DateLine, plain
+from remora.http.connection import Connection
+from remora.http.limits import Limits
+from remora.kit.clock import SystemClock
+
+if TYPE_CHECKING:
+    import socket
+
+    from remora.http.exchange import Application
+    from remora.kit.clock import Clock
+
+_SWEEP_INTERVAL_S_MIN = 0.02
+_BACKLOG = 1024
+
+
+class Server:
+    """
+    Serves one application on one listening socket.
+
+    A connection is one protocol object and no task. All time-outs of all connections share one timer, which
+    exists only while something can expire: hundreds of idle servers cost nothing but their memory.
+
+    Args:
+        application: Who answers.
+        listener: Bound TCP or Unix stream socket, in whichever network namespace it was made; the server
+            closes it.
+        limits: What is accepted.
+        clock: Dates the answers, if they are dated.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        listener: socket.socket,
+        limits: Limits | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self.application = application
+        self.limits = limits or Limits()
+        self.date = DateLine(clock or SystemClock()) if self.limits.send_date else None
+        self.connections: set[Connection] = set()
+        self._listener = listener
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sweep_at = math.inf
+        self._emptied: asyncio.Future[None] | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        """State how many connections there are."""
+        state = "closed" if self._is_closed else "serving" if self._server else "new"
+        return f"<Server {state}, {len(self.connections)} connections>"
+
+    async def start(self) -> None:
+        """
+        Accept connections from now on.
+
+        **Cancellation:** the server may or may not accept; `close` is needed in either case.
+        """
+        assert not self._is_closed, "a closed server cannot be started"
+        self.loop = asyncio.get_running_loop()
+        self._server = await self.loop.create_server(self._made, sock=self._listener, backlog=_BACKLOG)
+
+    async def close(self) -> None:
+        """
+        Stop accepting and drop every connection; applications hear `aborted` for what was not answered.
+
+        Answers that were given are handed to the kernel first. Returns when the last connection is gone.
+
+        **Cancellation:** the connections are dropped all the same. Repeated calls: wait as the first.
+        """
+        self._is_closed = True
+        if self._server is None:
+            self._listener.close()
+            return
+        self._server.close()
+        for connection in tuple(self.connections):
+            connection.shut(is_lingering=False)
+        try:
+            await asyncio.sleep(0)  # one turn of the loop hands over what was written
+        finally:
+            for connection in tuple(self.connections):
+                connection.transport.abort()
+            if self._timer is not None:
+                self._timer.cancel()
+        if self.connections:
+            if self._emptied is None:
+                self._emptied = self.loop.create_future()
+            await asyncio.shield(self._emptied)
+
+    def joined(self, connection: Connection) -> bool:
+        """Take in a new connection; False (it was told so) if there are too many or the server is closing."""
+        self.connections.add(connection)
+        if self._is_closed or len(self.connections) > self.limits.connections_max:
+            connection.transport.write(plain(503))
+            return False
+        return True
+
+    def left(self, connection: Connection) -> None:
+        """Forget a connection that is gone."""
+        self.connections.discard(connection)
+        if not self.connections and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def watch(self, due: float) -> None:
+        """Look after the connections at `due` (time of the loop) at the latest."""
+        if due < self._sweep_at and not self._is_closed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._sweep_at = due
+            self._timer = self.loop.call_at(due, self._sweep)
+
+    def _made(self) -> Connection:
+        return Connection(self)
+
+    def _sweep(self) -> None:
+        """End what has expired and come back when the next can expire."""
+        self._timer = None
+        self._sweep_at = math.inf
+        now = self.loop.time()
+        soonest = math.inf
+        for connection in tuple(self.connections):
+            soonest = min(soonest, connection.expire(now))
+        if soonest < math.inf:
+            self.watch(max(soonest, now + _SWEEP_INTERVAL_S_MIN))
