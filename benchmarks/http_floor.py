@@ -79,7 +79,7 @@ def _client(port, pipe):
             self.transport = transport
             transport.write(_REQUEST)
 
-        def data_received(self, data):
+        def data_received(self, _data):
             Driver.count += 1
             if Driver.is_counting:
                 self.transport.write(_REQUEST)

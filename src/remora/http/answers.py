@@ -18,6 +18,10 @@ STATUS_LINES: dict[int, bytes] = {
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
+_HEADS_MAX = 256
+_heads: dict[tuple[int, tuple[Header, ...]], bytes] = {}
+_LENGTH_LINES = tuple(b"Content-Length: %d\r\n" % length for length in range(512))
+
 
 def has_no_body(status: int) -> bool:
     """Tell whether an answer with this status never has a body (RFC 9110, 6.4.1)."""
@@ -44,6 +48,32 @@ def block(first: bytes, headers: Iterable[Header]) -> bytes:
 def status_line(status: int) -> bytes:
     """Return the first line of an answer, with its line break."""
     return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def head(status: int, headers: Iterable[Header]) -> bytes:
+    """
+    Return status line and headers.
+
+    A head is remembered if its headers are a tuple: who answers with constant headers keeps them in one.
+
+    Raises:
+        ValueError: If a header contains a line break.
+    """
+    if type(headers) is not tuple:
+        return block(status_line(status), headers)
+    known = _heads.get((status, headers))
+    if known is None:
+        if len(_heads) >= _HEADS_MAX:
+            _heads.clear()
+        known = _heads[status, headers] = block(status_line(status), headers)
+    return known
+
+
+def length_line(length: int) -> bytes:
+    """Return `Content-Length: …` with its line break."""
+    if length < len(_LENGTH_LINES):
+        return _LENGTH_LINES[length]
+    return b"Content-Length: %d\r\n" % length
 
 
 def plain(status: int) -> bytes:

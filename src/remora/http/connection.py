@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         "application",
         "date",
         "is_http10",
+        "is_plain",
         "limits",
         "server",
         "transport",
@@ -75,6 +76,7 @@ class Connection(asyncio.Protocol):
         self.limits = server.limits
         self.date = server.date
         self.is_http10 = False
+        self.is_plain = server.date is None  # the server adds no header to its answers
         self.transport: asyncio.Transport
         self._has_version = False
         self._parser: httptools.HttpRequestParser | None = None
@@ -107,7 +109,7 @@ class Connection(asyncio.Protocol):
             self._end(is_lingering=True)
             return
         self._parser = httptools.HttpRequestParser(self)
-        self._idle()
+        self._await(self.limits.idle_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         """Parse what was read; the callbacks below do the rest."""
@@ -117,7 +119,10 @@ class Connection(asyncio.Protocol):
             self._head_bytes = len(data)
         else:
             self._head_bytes += len(data)
-        self._feed(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._see_to(error, data)
         if self._headers is not None or self._reading is not None:
             self._stay_incomplete()
 
@@ -200,9 +205,10 @@ class Connection(asyncio.Protocol):
         if not keeps or not self._has_version:  # a connection that is kept does not change its version
             self._has_version = True
             self.is_http10 = parser.get_http_version() == "1.0"
+            self.is_plain = self.date is None and not self.is_http10
         self._headers = None
-        path, _, query = url.partition(b"?")
-        if not path.startswith(b"/"):
+        path, _, query = url.partition(b"?") if b"?" in url else (url, b"", b"")
+        if path[0] != 0x2F:  # not a slash
             path = _path_of(path)
         exchange = ServedExchange(self, method, path, query, headers, limits.body_bytes_max, keeps)
         self._reading = exchange
@@ -253,7 +259,7 @@ class Connection(asyncio.Protocol):
         if exchange is not self._current:
             return
         if exchange.state == DONE:
-            self._release(exchange)
+            self.answered(exchange)
             return
         try:
             self.application.ended(exchange)
@@ -264,8 +270,17 @@ class Connection(asyncio.Protocol):
 
     def answered(self, exchange: ServedExchange) -> None:
         """Go on after an answer was finished."""
-        if exchange is self._current and (exchange.is_complete or not exchange.keeps):
-            self._release(exchange)
+        if exchange is not self._current:
+            return
+        if not exchange.keeps:
+            self._current = None
+            self._end(is_lingering=not exchange.is_complete)
+        elif exchange.is_complete:  # else the rest of its body comes first
+            self._current = None
+            if self._waiting or self._is_ending:
+                self._advance()
+            elif self.limits.idle_timeout_s is not None:
+                self._await(self.limits.idle_timeout_s)
 
     def dropped(self, exchange: ServedExchange) -> None:
         """End the connection at the wish of an exchange, unless others are already served on it."""
@@ -320,24 +335,19 @@ class Connection(asyncio.Protocol):
 
     # How it is done.
 
-    def _feed(self, data: bytes) -> None:
-        """Give bytes to the parser and see to what it thinks of them."""
-        parser = self._parser
-        assert parser is not None, "bytes are fed to a parser"
-        try:
-            parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
+    def _see_to(self, error: Exception, data: bytes) -> None:
+        """Decide what the parser's complaint means."""
+        if isinstance(error, httptools.HttpParserUpgrade):
             if self._upgraded is not None:
                 head, self._upgraded = self._upgraded, None
                 self._headers = None
                 self._parser = httptools.HttpRequestParser(self)
-                self._feed(head + data[upgrade.args[0] :])
-        except httptools.HttpParserCallbackError as error:
+                self.data_received(head + data[error.args[0] :])
+        elif isinstance(error, httptools.HttpParserCallbackError):
             if not isinstance(error.__context__, _StopParsingError):
-                raise
-        except httptools.HttpParserError:
-            if not self._is_ending:
-                self._fail(400)
+                raise error
+        elif not self._is_ending:
+            self._fail(400)
 
     def _refuse_upgrade(self, method: bytes, headers: list[Header]) -> None:
         """
@@ -419,7 +429,7 @@ class Connection(asyncio.Protocol):
             self._end(is_lingering=False)
         else:
             self._resume_reading()
-            self._idle()
+            self._await(self.limits.idle_timeout_s)
 
     def _hear(self, exchange: ServedExchange) -> None:
         """Let the application hear of a request that waited."""
@@ -452,16 +462,6 @@ class Connection(asyncio.Protocol):
         else:
             self.shut(is_lingering=False)
 
-    def _release(self, exchange: ServedExchange) -> None:
-        """Take the next request after one is done with."""
-        self._current = None
-        if not exchange.keeps:
-            self._end(is_lingering=not exchange.is_complete)
-        elif self._waiting or self._is_ending:
-            self._advance()
-        elif self._reading is None:
-            self._idle()
-
     def _fail(self, status: int) -> None:
         """Give up on what the peer is sending; answer `status` when its turn comes, and end."""
         self._parser = None
@@ -478,7 +478,7 @@ class Connection(asyncio.Protocol):
             return
         reading.keeps = False
         if reading.state == DONE:
-            self._release(reading)
+            self.answered(reading)
             return
         reading.is_truncated = not reading.is_oversized
         self._tell(self.application.aborted, reading)
@@ -514,11 +514,6 @@ class Connection(asyncio.Protocol):
         if self._reading is not None and not self._is_reading_paused:
             return limits.body_timeout_s
         return limits.idle_timeout_s if self._current is None else None
-
-    def _idle(self) -> None:
-        """Begin to wait for a request."""
-        if self.limits.idle_timeout_s is not None:
-            self._await(self.limits.idle_timeout_s)
 
     def _await(self, allowed_s: float | None) -> None:
         """Begin a state that may last `allowed_s` seconds."""

@@ -4,7 +4,7 @@ The door between the HTTP server and whoever answers: one request with its answe
 The server parses, an `Application` decides. For every request the application hears, in this order:
 `began` (request line and headers are known, no byte of the body), then either `ended` (the whole body is in
 `exchange.body`) or `aborted` (the peer left or broke the protocol before the body was complete). It may
-answer from any of them, or later from anywhere (a parked request is just an exchange nobody has answered yet).
+answer from any of them, or later from anywhere (a parked request is an exchange nobody has answered yet).
 After `ended`, `aborted` is called once more if the peer leaves before the answer was finished.
 An exchange whose answer is finished hears nothing more (so whoever answers from `began` never hears `ended`).
 In `aborted` the peer may still be able to read (it only stopped sending): an answer given there is tried.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remora.http.answers import LAST_CHUNK, block, has_no_body, status_line
+from remora.http.answers import LAST_CHUNK, block, has_no_body, head, length_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -90,20 +90,22 @@ class ServedExchange:
             assert self.state == DONE, f"{self!r} was begun and cannot be answered as a whole"
             return
         connection = self.connection
-        head = block(status_line(status), headers)
-        rest = self._closing(connection)
-        if has_no_body(status):
-            answer = head + rest + b"\r\n"
-            body = b""
+        lines = head(status, headers)
+        if self.is_complete and self.keeps and connection.is_plain:
+            rest = b"\r\n"
         else:
-            answer = b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), rest)
-            if self.method == b"HEAD":
-                body = b""
+            rest = self._closing(connection)
+        if status < 200 or status == 204 or status == 304:  # noqa: PLR1714 - a set would be slower
+            answer = lines + rest
+        elif self.method == b"HEAD":
+            answer = lines + length_line(len(body)) + rest
+        elif len(body) > _JOINED_BYTES_MAX:
+            connection.transport.write(lines + length_line(len(body)) + rest)
+            answer = body
+        else:
+            answer = b"".join((lines, length_line(len(body)), rest, body))
         self.state = DONE
-        if len(body) > _JOINED_BYTES_MAX:
-            connection.transport.writelines((answer, body))
-        else:
-            connection.transport.write(answer + body)
+        connection.transport.write(answer)
         connection.answered(self)
 
     def begin(self, status: int, headers: Iterable[Header]) -> None:
@@ -123,9 +125,9 @@ class ServedExchange:
         if connection.is_http10:
             self.keeps = False
         framing = b"Transfer-Encoding: chunked\r\n" if self.is_chunked and not has_no_body(status) else b""
-        head = block(status_line(status), headers)
+        lines = head(status, headers)
         self.state = BEGUN
-        connection.transport.write(b"%b%b%b\r\n" % (head, framing, self._closing(connection)))
+        connection.transport.write(lines + framing + self._closing(connection))
 
     def write(self, chunk: bytes) -> None:
         """Send one chunk of an answer that was begun."""
@@ -168,13 +170,13 @@ class ServedExchange:
         self.connection.dropped(self)
 
     def _closing(self, connection: Connection) -> bytes:
-        """Return the header lines that the server itself adds."""
+        """Return the header lines that the server itself adds, and the empty line."""
         if not self.is_complete and self.keeps and self.header(b"expect") is not None:
             # Whether the peer will send its body now is unknown, so what follows could not be told apart.
             self.keeps = False
         lines = connection.date.line() if connection.date else b""
         if not self.keeps:
-            return lines + b"Connection: close\r\n"
+            return lines + b"Connection: close\r\n\r\n"
         if connection.is_http10:
-            return lines + b"Connection: keep-alive\r\n"
-        return lines
+            return lines + b"Connection: keep-alive\r\n\r\n"
+        return lines + b"\r\n"
