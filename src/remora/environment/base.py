@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,8 +36,7 @@ class Deployment:
     runtime: RuntimeLayout
 
 
-@dataclass(frozen=True, slots=True)
-class InvokeRequest:
+class InvokeRequest(msgspec.Struct, frozen=True):
     """
     One invocation as the API accepted it.
 
@@ -54,8 +55,7 @@ class InvokeRequest:
     tail: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class InvokeResult:
+class InvokeResult(msgspec.Struct, frozen=True):
     """
     The answer to an invocation.
 

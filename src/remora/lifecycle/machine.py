@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from remora.lifecycle import messages as m
 from remora.lifecycle.parties import Extension, Runtime
 from remora.lifecycle.tables import ExtensionMove, ExtensionState, Phase, RuntimeMove, RuntimeState
+from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 SIGTERM = 15
 SIGKILL = 9
 EXTENSIONS_MAX = 10
-RESPONSE_BYTES_MAX = 6 * 1024 * 1024 + 100
 
 INITIALISING = (Phase.STARTING_EXTENSIONS, Phase.STARTING_RUNTIME)
 STOPPING = (Phase.STOPPING_RUNTIME, Phase.STOPPING_EXTENSIONS, Phase.KILLING)
@@ -99,22 +99,43 @@ class Machine:
         self._timers: set[m.Timer] = set()
         self._now = 0
         self._out: list[m.Effect] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            m.Initialise: self._on_initialise,
+            m.Invoke: self._on_invoke,
+            m.Stop: self._on_stop,
+            m.ProcessStarted: self._on_process_started,
+            m.ProcessFailed: self._on_process_failed,
+            m.ProcessExited: self._on_process_exited,
+            m.Emptied: self._on_emptied,
+            m.SandboxLost: self._on_sandbox_lost,
+            m.DeadlineReached: self._on_deadline_reached,
+            m.RuntimeNext: self._on_runtime_next,
+            m.ResponseBegan: self._on_response_began,
+            m.ErrorBegan: self._on_error_began,
+            m.BodyEnded: self._on_body_ended,
+            m.InitError: self._on_init_error,
+            m.Register: self._on_register,
+            m.ExtensionNext: self._on_extension_next,
+            m.ExtensionError: self._on_extension_error,
+            m.CallDropped: self._on_call_dropped,
+        }
 
     def __repr__(self) -> str:
         """Show the joint state."""
         extensions = ", ".join(f"{e.name}={e.state.value}" for e in self.extensions())
-        return f"<Machine {self.phase.value}; runtime={self.runtime.state.value}; {extensions or 'no extensions'}>"
+        runtime = self.runtime.state.value
+        return f"<Machine {self.phase.value}; runtime={runtime}; {extensions or 'no extensions'}>"
 
     def handle(self, event: m.Event, now_us: int) -> list[m.Effect]:
         """
         Take in what happened and return what is to be done, in order.
 
         Raises:
-            AssertionError: If the platform itself breaks the rules (an invocation given to a busy environment).
+            AssertionError: If the platform breaks the rules (an invocation given to a busy environment).
         """
         self._now = now_us
         self._out = []
-        _HANDLERS[type(event)](self, event)
+        self._handlers[type(event)](event)
         return self._out
 
     def extensions(self) -> Iterator[Extension]:
@@ -342,7 +363,6 @@ class Machine:
             return
         if before is RuntimeState.RUNNING:
             self._out.append(m.AnswerInvocation(event.call))
-            runtime.state = RuntimeState.RUNNING
         elif before is RuntimeState.READY and self.phase is Phase.INVOKING and not self._is_runtime_done():
             runtime.move(RuntimeMove.RELEASE)
             self._out.append(m.AnswerInvocation(event.call))
@@ -408,7 +428,7 @@ class Machine:
             self._answer_invoker(None, is_error=is_error)
             self._out.append(m.Accept(event.call))
         elif event.transfer is m.Transfer.OVERSIZED:
-            limit = f"maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."
+            limit = f"maximum allowed payload size ({INVOKE_RESPONSE_BYTES_MAX} bytes)."
             too_large = m.Failure(
                 "Function.ResponseSizeTooLarge",
                 f"Response payload size exceeded {limit}",
@@ -685,25 +705,3 @@ class Machine:
 
     def _happened(self, kind: m.Kind, **members: Any) -> None:
         self._out.append(m.Happened(kind, self._now, **members))
-
-
-_HANDLERS: dict[type, Callable[[Machine, Any], None]] = {
-    m.Initialise: Machine._on_initialise,
-    m.Invoke: Machine._on_invoke,
-    m.Stop: Machine._on_stop,
-    m.ProcessStarted: Machine._on_process_started,
-    m.ProcessFailed: Machine._on_process_failed,
-    m.ProcessExited: Machine._on_process_exited,
-    m.Emptied: Machine._on_emptied,
-    m.SandboxLost: Machine._on_sandbox_lost,
-    m.DeadlineReached: Machine._on_deadline_reached,
-    m.RuntimeNext: Machine._on_runtime_next,
-    m.ResponseBegan: Machine._on_response_began,
-    m.ErrorBegan: Machine._on_error_began,
-    m.BodyEnded: Machine._on_body_ended,
-    m.InitError: Machine._on_init_error,
-    m.Register: Machine._on_register,
-    m.ExtensionNext: Machine._on_extension_next,
-    m.ExtensionError: Machine._on_extension_error,
-    m.CallDropped: Machine._on_call_dropped,
-}

@@ -25,7 +25,7 @@ class RuntimeState(Enum):
 
 
 class RuntimeMove(Enum):
-    """A call of the runtime, or what the platform does to it; the value is the target that a refusal names."""
+    """A call of the runtime, or what is done to it; the value is the target that a refusal names."""
 
     NEXT = "Ready"
     RESPONSE = "InvocationResponse"
@@ -64,7 +64,7 @@ class ExtensionState(Enum):
 
 
 class ExtensionMove(Enum):
-    """A call of an extension, or what the platform does to it; the value is the target that a refusal names."""
+    """A call of an extension, or what is done to it; the value is the target that a refusal names."""
 
     REGISTER = "Registered"
     NEXT = "Ready"

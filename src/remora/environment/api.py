@@ -1,0 +1,221 @@
+"""
+The environment's HTTP API: which request is which event.
+
+Requests are only translated here: the lifecycle machine decides, the environment answers.
+
+Source: runtime-api specification, section 1.1; extensions-api specification, sections 1 to 3.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+import msgspec
+
+from remora.environment.answers import JSON, NOT_FOUND, TEXT, error_body, to_json
+from remora.kit.ids import new_uuid
+from remora.lifecycle import messages as m
+from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remora.http.exchange import Exchange
+
+INVOCATION = b"/2018-06-01/runtime/invocation/"
+NEXT = b"/2018-06-01/runtime/invocation/next"
+INIT_ERROR = b"/2018-06-01/runtime/init/error"
+PING = b"/2018-06-01/ping"
+REGISTER = b"/2020-01-01/extension/register"
+EXTENSION_NEXT = b"/2020-01-01/extension/event/next"
+EXTENSION_INIT_ERROR = b"/2020-01-01/extension/init/error"
+EXTENSION_EXIT_ERROR = b"/2020-01-01/extension/exit/error"
+LOGS = b"/2020-08-15/logs"
+TELEMETRY = b"/2022-07-01/telemetry"
+
+_ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
+
+
+class Port(Protocol):
+    """What the API needs of its environment."""
+
+    def feed(self, event: m.Event) -> None:
+        """Hand an event to the lifecycle machine and perform what it orders."""
+
+    def take_body(self, body: bytes, content_type: str) -> None:
+        """Keep what the runtime posted, until it is known what becomes of it."""
+
+
+class _Registration(msgspec.Struct):
+    """Body of a registration."""
+
+    events: list[str] | None = None
+    configurationKeys: list[str] | None = None  # noqa: N815 - the wire's spelling
+
+
+_decode_registration = msgspec.json.Decoder(_Registration).decode
+
+
+def sanitise_error_type(header: bytes | None) -> str:
+    """
+    Return the error type as logs show it: kept if it looks like one, else made `Unknown`.
+
+    Source: runtime-api specification, section 5.
+    """
+    text = (header or b"").decode("latin-1")
+    if _ERROR_TYPE.search(text):
+        return text
+    return "Function.Unknown" if text.startswith("Function.") else "Runtime.Unknown"
+
+
+class EnvironmentApi:
+    """The application behind one environment's listener."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._routes: dict[bytes, tuple[bytes, Callable[[Exchange], None]]] = {
+            NEXT: (b"GET", self._runtime_next),
+            INIT_ERROR: (b"POST", self._init_error),
+            PING: (b"GET", self._ping),
+            REGISTER: (b"POST", self._register),
+            EXTENSION_NEXT: (b"GET", self._extension_next),
+            EXTENSION_INIT_ERROR: (b"POST", self._extension_error),
+            EXTENSION_EXIT_ERROR: (b"POST", self._extension_error),
+            LOGS: (b"PUT", self._logs),
+            TELEMETRY: (b"PUT", self._telemetry),
+        }
+
+    def began(self, exchange: Exchange) -> None:
+        """Check the route, and for responses and errors also identifier and state, before the body."""
+        exchange.body_bytes_max = INVOKE_RESPONSE_BYTES_MAX
+        path = exchange.path
+        route = self._routes.get(path)
+        if route is not None:
+            if exchange.method == route[0]:
+                exchange.slot = route[1]
+            else:
+                exchange.respond(405, (), b"")
+            return
+        if path.startswith(INVOCATION):
+            identifier, _, verb = path[len(INVOCATION) :].partition(b"/")
+            if verb in (b"response", b"error"):
+                if exchange.method != b"POST":
+                    exchange.respond(405, (), b"")
+                else:
+                    self._posting_began(exchange, identifier.decode("latin-1"), is_error=verb == b"error")
+                return
+        exchange.respond(404, TEXT, NOT_FOUND)
+
+    def ended(self, exchange: Exchange) -> None:
+        """The body is complete."""
+        handle = exchange.slot
+        if exchange.is_open and handle is not None:
+            handle(exchange)  # type: ignore[operator] # the slot of an open exchange is its handler
+
+    def aborted(self, exchange: Exchange) -> None:
+        """The peer left: a body was cut short, or nobody waits for the answer any more."""
+        if exchange.slot == self._posting_ended:
+            self._port.feed(m.BodyEnded(exchange, m.Transfer.TRUNCATED))
+        self._port.feed(m.CallDropped(exchange))
+
+    # --- Runtime API --------------------------------------------------------------------------------------
+
+    def _ping(self, exchange: Exchange) -> None:
+        exchange.respond(200, TEXT, b"pong")
+
+    def _runtime_next(self, exchange: Exchange) -> None:
+        self._port.feed(m.RuntimeNext(exchange))
+
+    def _posting_began(self, exchange: Exchange, request_id: str, *, is_error: bool) -> None:
+        exchange.slot = self._posting_ended
+        if is_error:
+            error_type = sanitise_error_type(exchange.header(b"lambda-runtime-function-error-type"))
+            self._port.feed(m.ErrorBegan(exchange, request_id, error_type))
+        else:
+            mode = exchange.header(b"lambda-runtime-function-response-mode")
+            self._port.feed(m.ResponseBegan(exchange, request_id, mode in (None, b"", b"streaming")))
+
+    def _posting_ended(self, exchange: Exchange) -> None:
+        exchange.slot = None
+        if exchange.is_oversized:
+            self._port.feed(m.BodyEnded(exchange, m.Transfer.OVERSIZED))
+            return
+        content_type = exchange.header(b"content-type") or b"application/json"
+        self._port.take_body(exchange.body, content_type.decode("latin-1"))
+        self._port.feed(m.BodyEnded(exchange, m.Transfer.COMPLETE))
+
+    def _init_error(self, exchange: Exchange) -> None:
+        try:
+            msgspec.json.decode(exchange.body)
+            content_type = "application/json"
+        except msgspec.DecodeError:
+            content_type = "application/octet-stream"
+        self._port.take_body(exchange.body, content_type)
+        error_type = sanitise_error_type(exchange.header(b"lambda-runtime-function-error-type"))
+        self._port.feed(m.InitError(exchange, error_type))
+
+    # --- Extensions API -----------------------------------------------------------------------------------
+
+    def _register(self, exchange: Exchange) -> None:
+        name = exchange.header(b"lambda-extension-name")
+        if not name:
+            self._forbid(exchange, "Extension.InvalidExtensionName", "Empty extension name")
+            return
+        try:
+            body = _decode_registration(exchange.body)
+        except msgspec.DecodeError as error:
+            text = str(error) if exchange.body else "unexpected end of JSON input"
+            self._forbid(exchange, "InvalidRequestFormat", text)
+            return
+        if body.configurationKeys:
+            text = "configurationKeys are deprecated; use environment variables instead"
+            self._forbid(exchange, "InvalidRequestFormat", text)
+            return
+        events = tuple(body.events or ())
+        self._port.feed(m.Register(exchange, name.decode("latin-1"), events, new_uuid()))
+
+    def _extension_next(self, exchange: Exchange) -> None:
+        identifier = self._identifier(exchange)
+        if identifier is not None:
+            self._port.feed(m.ExtensionNext(exchange, identifier))
+
+    def _extension_error(self, exchange: Exchange) -> None:
+        identifier = self._identifier(exchange)
+        if identifier is None:
+            return
+        error_type = exchange.header(b"lambda-extension-function-error-type")
+        if not error_type:
+            text = "Lambda-Extension-Function-Error-Type not found"
+            self._forbid(exchange, "Extension.MissingHeader", text)
+            return
+        is_exit = exchange.path == EXTENSION_EXIT_ERROR
+        self._port.feed(m.ExtensionError(exchange, identifier, is_exit, error_type.decode("latin-1")))
+
+    def _identifier(self, exchange: Exchange) -> str | None:
+        """Return the caller's identifier; None if there is none (then the request has been refused)."""
+        header = exchange.header(b"lambda-extension-identifier")
+        if not header:
+            text = "Missing Lambda-Extension-Identifier header"
+            self._forbid(exchange, "Extension.MissingExtensionIdentifier", text)
+            return None
+        try:
+            return str(UUID(header.decode("latin-1")))
+        except ValueError:
+            text = "Invalid Lambda-Extension-Identifier"
+            self._forbid(exchange, "Extension.InvalidExtensionIdentifier", text)
+            return None
+
+    def _forbid(self, exchange: Exchange, error_type: str, message: str) -> None:
+        exchange.respond(403, JSON, error_body(error_type, message))
+
+    # --- not offered yet ----------------------------------------------------------------------------------
+
+    def _logs(self, exchange: Exchange) -> None:
+        error = {"errorMessage": "Logs API is not supported", "errorType": "Logs.NotSupported"}
+        exchange.respond(202, JSON, to_json(error))
+
+    def _telemetry(self, exchange: Exchange) -> None:
+        error = {"errorMessage": "Telemetry API is not supported", "errorType": "Telemetry.NotSupported"}
+        exchange.respond(202, JSON, to_json(error))

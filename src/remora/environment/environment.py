@@ -1,0 +1,462 @@
+"""
+One living environment: events go into its lifecycle machine, and here its orders are performed.
+
+Everything runs in the event loop without a task: what takes time (a process that starts, a deadline, a parked
+call) comes back as an event. An event that arises while orders are being performed waits its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from remora.environment.answers import JSON, OK, error_body, failure_payload
+from remora.environment.api import EnvironmentApi
+from remora.environment.base import InvokeResult
+from remora.environment.output import Output
+from remora.environment.variables import Place, extension_variables, runtime_variables, shared_variables
+from remora.http.limits import Limits
+from remora.http.server import Server
+from remora.kit.ids import new_uuid
+from remora.lifecycle import messages as m
+from remora.lifecycle.machine import Budgets, Machine
+from remora.sandbox.base import ProcessPlan
+from remora.spec.signals import exit_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remora.environment.base import Deployment, InvokeRequest
+    from remora.http.exchange import Exchange
+    from remora.kit.clock import Clock
+    from remora.sandbox.base import Exit, Sandbox, SandboxDriver, SandboxPlan
+    from remora.telemetry.journal import Journal
+
+FREEZE_AFTER_S = 0.005
+"""How long an environment must be idle to be frozen (ADR-0003)."""
+
+_API_LIMITS = Limits()
+_LAUNCH_ERRORS = {errno.EACCES: "PermissionDenied"}
+
+
+class Owner(Protocol):
+    """Who is told what becomes of an environment."""
+
+    def environment_available(self, environment: Environment) -> None:
+        """It can take an invocation."""
+
+    def environment_closed(self, environment: Environment) -> None:
+        """Nothing runs in it any more; `close` must still be called."""
+
+
+@dataclass(slots=True)
+class Invocation:
+    """The invocation that the environment is working on, as the outside sees it."""
+
+    request_id: str
+    request: InvokeRequest
+    deadline_ms: int
+    answer: Callable[[InvokeResult], None]
+    result: InvokeResult | None = None
+    """An answer that waits for the end of the log."""
+
+
+class Environment:
+    """
+    One environment.
+
+    Args:
+        identifier: Unique in the node; also the last part of the log stream's name.
+        deployment: What it runs.
+        place: Region, log stream, credentials.
+        journal: Where it writes.
+        clock: The node's clock.
+        owner: Who is told when it is available or has ended.
+        budgets: Time limits.
+    """
+
+    def __init__(
+        self,
+        identifier: str,
+        deployment: Deployment,
+        place: Place,
+        *,
+        journal: Journal,
+        clock: Clock,
+        owner: Owner,
+        budgets: Budgets,
+    ) -> None:
+        self.identifier = identifier
+        self.deployment = deployment
+        self.journal = journal
+        self.machine = Machine(external_extensions(deployment), budgets)
+        self.invocations = 0
+        self._place = place
+        self._sandbox: Sandbox | None = None
+        self._clock = clock
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._server: Server | None = None
+        self._invocation: Invocation | None = None
+        self._posted: tuple[bytes, str] = (b"", "")
+        self._outputs: dict[str, Output] = {}
+        self._timers: dict[m.Timer, asyncio.TimerHandle] = {}
+        self._freeze_handle: asyncio.TimerHandle | None = None
+        self._is_frozen = False
+        self._events: deque[m.Event] = deque()
+        self._is_performing = False
+        self._extension_env: dict[str, str] = {}
+        self._runtime_env: dict[str, str] = {}
+        function = deployment.function
+        self._registered = {
+            "functionName": function.name,
+            "functionVersion": function.version,
+            "handler": function.handler,
+        }
+        self._account = function.arn.split(":")[4]
+        self._performers: dict[type, Callable[[Any], None]] = {
+            m.StartProcess: self._start_process,
+            m.Signal: self._signal,
+            m.KillAll: self._kill_all,
+            m.SetTimer: self._set_timer,
+            m.CancelTimer: self._cancel_timer,
+            m.Accept: self._accept,
+            m.Refuse: self._refuse,
+            m.AnswerRegistered: self._answer_registered,
+            m.AnswerInvocation: self._answer_invocation,
+            m.AnswerInvoke: self._answer_invoke,
+            m.AnswerShutdown: self._answer_shutdown,
+            m.Complete: self._complete,
+            m.Thaw: self._thaw,
+            m.Available: self._available,
+            m.Closed: self._closed,
+            m.Happened: self._happened,
+        }
+
+    def __repr__(self) -> str:
+        """Show identifier and joint state."""
+        return f"<Environment {self.identifier} of {self.deployment.function.name}: {self.machine!r}>"
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Its sandbox; there is one from `start` on."""
+        assert self._sandbox is not None, "an environment was used before it was started"
+        return self._sandbox
+
+    async def start(self, driver: SandboxDriver, plan: SandboxPlan) -> None:
+        """
+        Make the sandbox, open the APIs, begin the init; the owner hears when the environment is available.
+
+        Raises:
+            SandboxError: If the sandbox could not be made; then nothing is left of it.
+
+        **Cancellation:** `close` removes what there is.
+        """
+        sandbox = self._sandbox = await driver.create(plan, self)
+        self.journal.timeline.mark("sandbox.created", self._clock.monotonic_us())
+        shared = shared_variables(self.deployment, self._place, sandbox.paths, sandbox.api_address)
+        self._extension_env = extension_variables(shared)
+        self._runtime_env = runtime_variables(shared, self.deployment, self._place, sandbox.paths)
+        self._server = Server(EnvironmentApi(self), sandbox.listener, _API_LIMITS)
+        await self._server.start()
+        self.feed(m.Initialise())
+
+    def invoke(self, request_id: str, request: InvokeRequest, answer: Callable[[InvokeResult], None]) -> None:
+        """
+        Run one invocation; the environment must be available.
+
+        Args:
+            request_id: Identifier of the invocation, a UUID.
+            request: What to run.
+            answer: Called exactly once, as soon as the answer is known.
+        """
+        timeout_ms = self.deployment.function.timeout_s * 1000
+        deadline_ms = self._clock.wall_ms() + timeout_ms
+        self._invocation = Invocation(request_id, request, deadline_ms, answer)
+        self.invocations += 1
+        self.feed(m.Invoke(request_id, timeout_ms * 1000))
+
+    def stop(self, reason: m.Reason) -> None:
+        """Shut down; the owner hears `environment_closed`. Repeated calls: no effect."""
+        self.feed(m.Stop(reason))
+
+    async def close(self) -> None:
+        """
+        End everything at once and remove every trace. Repeated calls: no effect.
+
+        **Cancellation:** the sandbox is removed all the same.
+        """
+        for timer in (*self._timers.values(), self._freeze_handle):
+            if timer is not None:
+                timer.cancel()
+        try:
+            if self._server is not None:
+                await self._server.close()
+        finally:
+            if self._sandbox is not None:
+                await self._sandbox.close()
+            for output in self._outputs.values():
+                output.drain()
+                output.close()
+
+    def memory_peak_bytes(self) -> int:
+        """Return the highest memory use of all its processes together so far."""
+        return self._sandbox.memory_peak_bytes() if self._sandbox is not None else 0
+
+    def feed(self, event: m.Event) -> None:
+        """Hand an event to the machine and perform what it orders; within an order, after it."""
+        self._events.append(event)
+        if self._is_performing:
+            return
+        self._is_performing = True
+        try:
+            while self._events:
+                for effect in self.machine.handle(self._events.popleft(), self._clock.monotonic_us()):
+                    self._performers[type(effect)](effect)
+        finally:
+            self._is_performing = False
+
+    def take_body(self, body: bytes, content_type: str) -> None:
+        """Keep what the runtime posted: the machine decides whether it becomes the answer."""
+        self._posted = (body, content_type)
+
+    # --- what the sandbox tells (sandbox.base.Watcher) ----------------------------------------------------
+
+    def process_started(self, name: str, pid: int) -> None:  # noqa: ARG002 - the watcher's signature
+        """A process was executed."""
+        self.feed(m.ProcessStarted(name))
+
+    def process_failed(self, name: str, errno: int) -> None:
+        """A process could not be executed."""
+        reason = os.strerror(errno).lower()
+        message = f"fork/exec {self._program(name)}: {reason}"
+        self.feed(m.ProcessFailed(name, message, _LAUNCH_ERRORS.get(errno, "UnknownError")))
+
+    def process_exited(self, name: str, how: Exit) -> None:
+        """A process ended."""
+        output = self._outputs.get(name)
+        if output is not None:
+            output.drain()
+        self.feed(m.ProcessExited(name, exit_text(how.code, how.signal), how.code == 0))
+
+    def emptied(self) -> None:
+        """Nothing runs any more."""
+        for output in self._outputs.values():
+            output.drain()
+            output.close()
+        self._outputs.clear()
+        self.feed(m.Emptied())
+
+    def sandbox_lost(self, reason: str) -> None:
+        """The sandbox broke down."""
+        self.feed(m.SandboxLost(reason))
+
+    # --- orders of the machine ----------------------------------------------------------------------------
+
+    def _start_process(self, order: m.StartProcess) -> None:
+        is_runtime = order.process == m.RUNTIME_PROCESS
+        paths = self.sandbox.paths
+        program = self._program(order.process)
+        if not program:
+            searched = " ".join(self.deployment.runtime.bootstraps)
+            text = f"Couldn't find valid bootstrap(s): [{searched}]"
+            self.feed(m.ProcessFailed(order.process, text, ""))
+            return
+        output = Output(self.journal.output)
+        self._outputs[order.process] = output
+        self.sandbox.start(
+            ProcessPlan(
+                name=order.process,
+                argv=(paths.translate(program),),
+                env=self._runtime_env if is_runtime else self._extension_env,
+                cwd=paths.task if is_runtime else "/",
+                output=output.writer,
+            )
+        )
+        output.close_writer()
+
+    def _program(self, process: str) -> str:
+        """Return the path (inside) of a process's program; empty if the runtime has none."""
+        if process == m.RUNTIME_PROCESS:
+            return find_bootstrap(self.deployment)
+        return f"/opt/extensions/{process.removeprefix('extension:')}"
+
+    def _signal(self, order: m.Signal) -> None:
+        self.sandbox.kill(order.process, order.number)
+
+    def _kill_all(self, _: m.KillAll) -> None:
+        self.sandbox.kill_all()
+
+    def _set_timer(self, order: m.SetTimer) -> None:
+        delay_s = (order.at_us - self._clock.monotonic_us()) / 1_000_000
+        timer = order.timer
+        self._timers[timer] = self._loop.call_later(max(0.0, delay_s), self._deadline_reached, timer)
+
+    def _deadline_reached(self, timer: m.Timer) -> None:
+        del self._timers[timer]
+        self.feed(m.DeadlineReached(timer))
+
+    def _cancel_timer(self, order: m.CancelTimer) -> None:
+        handle = self._timers.pop(order.timer, None)
+        if handle is not None:
+            handle.cancel()
+
+    def _accept(self, order: m.Accept) -> None:
+        _exchange(order.call).respond(202, JSON, OK)
+
+    def _refuse(self, order: m.Refuse) -> None:
+        _exchange(order.call).respond(order.status, JSON, error_body(order.error_type, order.message))
+
+    def _answer_registered(self, order: m.AnswerRegistered) -> None:
+        exchange = _exchange(order.call)
+        wanted = exchange.header(b"lambda-extension-accept-feature") or b""
+        body = self._registered
+        if b"accountId" in (feature.strip() for feature in wanted.split(b",")):
+            body = {"accountId": self._account, **body}
+        headers = [*JSON, (b"Lambda-Extension-Identifier", order.identifier.encode())]
+        exchange.respond(200, headers, msgspec.json.encode(body) + b"\n")
+
+    def _answer_invocation(self, order: m.AnswerInvocation) -> None:
+        invocation = self._invocation
+        assert invocation is not None, "the machine answered next without an invocation"
+        request = invocation.request
+        headers = [
+            *JSON,
+            (b"Lambda-Runtime-Aws-Request-Id", invocation.request_id.encode()),
+            (b"Lambda-Runtime-Deadline-Ms", b"%d" % invocation.deadline_ms),
+            (b"Lambda-Runtime-Invoked-Function-Arn", request.invoked_arn.encode()),
+        ]
+        if request.trace_id:
+            headers.append((b"Lambda-Runtime-Trace-Id", request.trace_id.encode()))
+        if request.client_context is not None:
+            headers.append((b"Lambda-Runtime-Client-Context", request.client_context.encode()))
+        _exchange(order.call).respond(200, headers, request.payload)
+
+    def _answer_invoke(self, order: m.AnswerInvoke) -> None:
+        invocation = self._invocation
+        assert invocation is not None, "the machine announced an invocation that is none"
+        event: dict[str, object] = {
+            "eventType": "INVOKE",
+            "deadlineMs": invocation.deadline_ms,
+            "requestId": invocation.request_id,
+            "invokedFunctionArn": invocation.request.invoked_arn,
+        }
+        if invocation.request.trace_id:
+            event["tracing"] = {"type": "X-Amzn-Trace-Id", "value": invocation.request.trace_id}
+        self._answer_event(_exchange(order.call), event)
+
+    def _answer_shutdown(self, order: m.AnswerShutdown) -> None:
+        left_ms = (order.deadline_us - self._clock.monotonic_us()) // 1000
+        event: dict[str, object] = {
+            "eventType": "SHUTDOWN",
+            "shutdownReason": order.reason.value,
+            "deadlineMs": self._clock.wall_ms() + left_ms,
+        }
+        self._answer_event(_exchange(order.call), event)
+
+    def _answer_event(self, exchange: Exchange, event: dict[str, object]) -> None:
+        headers = [
+            *JSON,
+            (b"Lambda-Extension-Event-Identifier", new_uuid().encode()),
+            (b"Lambda-Extension-Identifier", exchange.header(b"lambda-extension-identifier") or b""),
+        ]
+        exchange.respond(200, headers, msgspec.json.encode(event))
+
+    def _complete(self, order: m.Complete) -> None:
+        invocation = self._invocation
+        assert invocation is not None, "the machine completed an invocation that is none"
+        if order.failure is not None:
+            payload, content_type = failure_payload(order.failure, order.request_id), "application/json"
+        else:
+            payload, content_type = self._posted
+        self._posted = (b"", "")
+        result = InvokeResult(
+            request_id=order.request_id,
+            payload=payload,
+            function_error="Unhandled" if order.is_error else None,
+            executed_version=self.deployment.function.version,
+            content_type=content_type,
+        )
+        if invocation.request.tail:
+            invocation.result = result
+        else:
+            invocation.answer(result)
+
+    def _thaw(self, _: m.Thaw) -> None:
+        if self._freeze_handle is not None:
+            self._freeze_handle.cancel()
+            self._freeze_handle = None
+        if self._is_frozen:
+            self._is_frozen = False
+            self.sandbox.thaw()
+            self.journal.timeline.mark("environment.thawed", self._clock.monotonic_us())
+
+    def _available(self, order: m.Available) -> None:
+        if order.is_initialised:
+            self._freeze_handle = self._loop.call_later(FREEZE_AFTER_S, self._freeze)
+        self._owner.environment_available(self)
+
+    def _freeze(self) -> None:
+        self._freeze_handle = None
+        self._is_frozen = True
+        self.sandbox.freeze()
+        self.journal.timeline.mark("environment.frozen", self._clock.monotonic_us())
+
+    def _closed(self, _: m.Closed) -> None:
+        self._owner.environment_closed(self)
+
+    def _happened(self, happened: m.Happened) -> None:
+        if happened.kind is m.Kind.INVOKE_ENDED or happened.kind is m.Kind.INIT_ENDED:
+            for output in tuple(self._outputs.values()):
+                output.drain()
+        runtime = self.deployment.runtime
+        if happened.kind is m.Kind.INIT_STARTED and runtime.version:
+            self.journal.init_start(runtime.version, runtime.version_arn)
+        if happened.kind is m.Kind.INVOKE_ENDED:
+            self.journal.happened(happened, self.memory_peak_bytes())
+            self._invocation_ended()
+        else:
+            self.journal.happened(happened)
+
+    def _invocation_ended(self) -> None:
+        invocation, self._invocation = self._invocation, None
+        tail = self.journal.take_tail()
+        if invocation is not None and invocation.result is not None:
+            invocation.answer(msgspec.structs.replace(invocation.result, log_tail=tail))
+
+
+def external_extensions(deployment: Deployment) -> tuple[str, ...]:
+    """Return the names of the external extensions in order of start: every file in /opt/extensions."""
+    if deployment.opt is None:
+        return ()
+    try:
+        with os.scandir(deployment.opt / "extensions") as entries:
+            found = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    return tuple(sorted(found, key=os.fsencode))
+
+
+def find_bootstrap(deployment: Deployment) -> str:
+    """Return the path (inside) of the first program of the runtime that exists; empty if none does."""
+    roots = [("/var/task", deployment.task)]
+    if deployment.opt is not None:
+        roots.append(("/opt", deployment.opt))
+    roots += [(target, source) for source, target in deployment.runtime.mounts]
+    for bootstrap in deployment.runtime.bootstraps:
+        for inside, source in roots:
+            relative = bootstrap.removeprefix(inside + "/")
+            if relative != bootstrap and os.path.lexists(source / relative):
+                return bootstrap
+    return ""
+
+
+def _exchange(call: m.Call) -> Exchange:
+    """Return the request behind a call: here, calls are exchanges."""
+    return call  # type: ignore[return-value]

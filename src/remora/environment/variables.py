@@ -1,0 +1,120 @@
+"""
+The environment variables of the runtime and of extensions.
+
+Source: runtime-api specification, section 10.1; extensions-api specification, section 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from remora.environment.base import Deployment
+    from remora.sandbox.base import Paths
+
+XRAY_HOST = "169.254.100.1"
+XRAY_PORT = "2000"
+_LIBRARY_PATH = (
+    "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Temporary credentials of the function's role, the same for runtime and extensions."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What distinguishes one environment from another of the same deployment."""
+
+    region: str
+    log_group: str
+    log_stream: str
+    credentials: Credentials
+    initialization_type: str = "on-demand"
+
+
+def shared_variables(deployment: Deployment, place: Place, paths: Paths, api_address: str) -> dict[str, str]:
+    """
+    Return what every process of the environment gets: defaults, the customer's, then the platform's own.
+
+    Args:
+        deployment: What it runs.
+        place: Region, log stream, credentials.
+        paths: Where Lambda's directories are.
+        api_address: `host:port` of the environment's APIs.
+    """
+    function = deployment.function
+    credentials = place.credentials
+    return {
+        "LANG": "en_US.UTF-8",
+        "PATH": paths.translate("/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"),
+        "LD_LIBRARY_PATH": paths.translate(_LIBRARY_PATH),
+        **(function.variables or {}),
+        "TZ": ":UTC",
+        "AWS_DEFAULT_REGION": place.region,
+        "AWS_REGION": place.region,
+        "AWS_LAMBDA_FUNCTION_NAME": function.name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mib),
+        "AWS_LAMBDA_FUNCTION_VERSION": function.version,
+        "AWS_LAMBDA_INITIALIZATION_TYPE": place.initialization_type,
+        "AWS_LAMBDA_RUNTIME_API": api_address,
+        "AWS_ACCESS_KEY": credentials.access_key_id,
+        "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+        "AWS_SESSION_TOKEN": credentials.session_token,
+    }
+
+
+def runtime_variables(
+    shared: Mapping[str, str], deployment: Deployment, place: Place, paths: Paths
+) -> dict[str, str]:
+    """Return the runtime's complete environment; `shared` comes from `shared_variables`."""
+    function = deployment.function
+    overridable = {
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_XRAY_DAEMON_ADDRESS": f"{XRAY_HOST}:{XRAY_PORT}",
+        **{name: paths.translate(value) for name, value in deployment.runtime.variables.items()},
+    }
+    customer = function.variables or {}
+    return {
+        **shared,
+        **{name: value for name, value in overridable.items() if name not in customer},
+        "_AWS_XRAY_DAEMON_ADDRESS": XRAY_HOST,
+        "_AWS_XRAY_DAEMON_PORT": XRAY_PORT,
+        "_HANDLER": function.handler,
+        "AWS_LAMBDA_LOG_GROUP_NAME": place.log_group,
+        "AWS_LAMBDA_LOG_STREAM_NAME": place.log_stream,
+        "LAMBDA_TASK_ROOT": paths.task,
+        "LAMBDA_RUNTIME_DIR": paths.runtime,
+    }
+
+
+WITHHELD_FROM_EXTENSIONS = frozenset(
+    {
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_XRAY_CONTEXT_MISSING",
+        "AWS_XRAY_DAEMON_ADDRESS",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+        "_AWS_XRAY_DAEMON_ADDRESS",
+        "_AWS_XRAY_DAEMON_PORT",
+        "_HANDLER",
+    }
+)
+"""Source: AWS Lambda Developer Guide, Lambda Extensions API, environment variables of extensions."""
+
+
+def extension_variables(shared: Mapping[str, str]) -> dict[str, str]:
+    """Return an extension's complete environment; `shared` comes from `shared_variables`."""
+    return {name: value for name, value in shared.items() if name not in WITHHELD_FROM_EXTENSIONS}

@@ -1,0 +1,46 @@
+"""The decision what happens to an invocation that has just arrived: pure, counts in, verdict out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What happens to the invocation."""
+
+    REUSE = "an idle environment takes it"
+    START = "it waits, and one more environment is made"
+    WAIT = "it waits for an environment that is being made for nobody else"
+    REFUSE = "it is throttled"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """
+    What the decision depends on.
+
+    Args:
+        idle: Environments of the deployment that are available.
+        starting: Environments of the deployment that are being made or reset.
+        waiting: Invocations of the deployment that wait already.
+        in_flight: Invocations of all functions, running or waiting.
+        limit: Concurrent executions allowed in total.
+    """
+
+    idle: int
+    starting: int
+    waiting: int
+    in_flight: int
+    limit: int
+
+
+def assign(counts: Counts) -> Verdict:
+    """Decide about one invocation."""
+    if counts.in_flight >= counts.limit:
+        return Verdict.REFUSE
+    if counts.idle:
+        return Verdict.REUSE
+    if counts.starting > counts.waiting:
+        return Verdict.WAIT
+    return Verdict.START

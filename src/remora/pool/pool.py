@@ -1,0 +1,392 @@
+"""
+The pool: which environment serves which invocation.
+
+Environments of one deployment form a group. The one that became idle last is used first, so that the others
+grow old and can be shut down. An invocation without an idle environment waits, and one more is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from remora.environment.environment import Environment
+from remora.environment.variables import Credentials, Place
+from remora.kit.ids import new_uuid, random_hex
+from remora.lifecycle.machine import Budgets
+from remora.lifecycle.messages import Reason
+from remora.pool.assign import Counts, Verdict, assign
+from remora.pool.base import PoolError, Throttled
+from remora.sandbox.base import Mount, SandboxError, SandboxPlan
+from remora.telemetry.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from remora.environment.base import Deployment, InvokeRequest, InvokeResult
+    from remora.kit.clock import Clock
+    from remora.kit.tasks import TaskSet
+    from remora.sandbox.base import Network, SandboxDriver
+    from remora.telemetry.logs import LogStore
+    from remora.telemetry.timeline import Timelines
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """
+    What an operator can choose.
+
+    Args:
+        directory: Where environments keep their files; must exist.
+        region: The node's region.
+        concurrency: Concurrent executions allowed in total.
+        idle_s: How long an environment may be idle before it is shut down, seconds.
+        drain_s: How long running invocations are waited for when the pool closes, seconds.
+        network: What the processes of an environment can reach.
+    """
+
+    directory: Path
+    region: str
+    concurrency: int = 1000
+    idle_s: float = 300.0
+    drain_s: float = 5.0
+    network: Network = "none"
+
+
+@dataclass(slots=True)
+class Waiting:
+    """An invocation without an environment."""
+
+    request_id: str
+    request: InvokeRequest
+    answer: asyncio.Future[InvokeResult]
+
+
+class MemberState(Enum):
+    """What an environment is doing, as the pool counts it."""
+
+    STARTING = "init"
+    IDLE = "idle"
+    BUSY = "busy"
+    """It has an invocation, or is being reset after one."""
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True)
+class Member:
+    """An environment of a group."""
+
+    environment: Environment
+    group: Group
+    created_ms: int
+    state: MemberState = MemberState.STARTING
+    idle_since_us: int = 0
+    retirement: asyncio.TimerHandle | None = None
+    making: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class Group:
+    """The environments of one deployment, and the invocations that wait for one."""
+
+    deployment: Deployment
+    members: dict[str, Member] = field(default_factory=dict)
+    idle: list[Member] = field(default_factory=list)
+    waiting: deque[Waiting] = field(default_factory=deque)
+    starting: int = 0
+    is_retired: bool = False
+    """True after an update or deletion of the function: its environments go as they become idle."""
+
+
+class Pool:
+    """
+    All environments of a node.
+
+    Args:
+        driver: Makes sandboxes.
+        settings: What the operator chose.
+        clock: The node's clock.
+        logs: Where environments write.
+        timelines: Where they mark what happened.
+        tasks: Owner of the tasks that make and remove environments.
+    """
+
+    def __init__(
+        self,
+        driver: SandboxDriver,
+        settings: PoolSettings,
+        *,
+        clock: Clock,
+        logs: LogStore,
+        timelines: Timelines,
+        tasks: TaskSet,
+    ) -> None:
+        self._driver = driver
+        self._settings = settings
+        self._clock = clock
+        self._logs = logs
+        self._timelines = timelines
+        self._tasks = tasks
+        self._groups: dict[str, Group] = {}
+        self._members: dict[str, Member] = {}
+        self._in_flight = 0
+        self._changed = asyncio.Event()
+        self._is_closing = False
+
+    def __repr__(self) -> str:
+        """State how many environments there are, and how many invocations are running or waiting."""
+        return f"<Pool {len(self._members)} environments, {self._in_flight} in flight>"
+
+    # --- invocations --------------------------------------------------------------------------------------
+
+    async def invoke(self, deployment: Deployment, request: InvokeRequest) -> InvokeResult:
+        """
+        Run one invocation and return its answer; function errors are answers, not exceptions.
+
+        Raises:
+            Throttled: If the concurrency limit is reached.
+            PoolError: If no environment could be made, or the node is shutting down.
+
+        **Cancellation:** the invocation goes on; only its answer is lost.
+        """
+        if self._is_closing:
+            raise PoolError("the node is shutting down")
+        group = self._groups.get(deployment.key) or Group(deployment)
+        limit = self._settings.concurrency
+        verdict = assign(Counts(len(group.idle), group.starting, len(group.waiting), self._in_flight, limit))
+        if verdict is Verdict.REFUSE:
+            raise Throttled("ConcurrentInvocationLimitExceeded")
+        self._groups[deployment.key] = group
+        group.is_retired = False
+        self._in_flight += 1
+        answer: asyncio.Future[InvokeResult] = asyncio.get_running_loop().create_future()
+        if not request.trace_id:
+            request = msgspec.structs.replace(request, trace_id=self._new_trace_id())
+        waiting = Waiting(new_uuid(), request, answer)
+        if verdict is Verdict.REUSE:
+            self._run(group.idle.pop(), waiting)
+        else:
+            group.waiting.append(waiting)
+            if verdict is Verdict.START:
+                self._start_member(group)
+        return await answer
+
+    def _new_trace_id(self) -> str:
+        """Return an unsampled trace header, as the service makes one when the caller sent none."""
+        seconds = self._clock.wall_ms() // 1000
+        return f"Root=1-{seconds:08x}-{random_hex(24)};Parent={random_hex(16)};Sampled=0"
+
+    def _run(self, member: Member, waiting: Waiting) -> None:
+        if member.retirement is not None:
+            member.retirement.cancel()
+            member.retirement = None
+        member.state = MemberState.BUSY
+        answer = waiting.answer
+
+        def answered(result: InvokeResult) -> None:
+            if not answer.done():
+                answer.set_result(result)
+
+        member.environment.invoke(waiting.request_id, waiting.request, answered)
+
+    # --- environments -------------------------------------------------------------------------------------
+
+    def _start_member(self, group: Group) -> None:
+        function = group.deployment.function
+        identifier = random_hex(32)
+        now_ms = self._clock.wall_ms()
+        log_group = f"/aws/lambda/{function.name}"
+        date = datetime.fromtimestamp(now_ms / 1000, UTC)
+        stream = f"{date:%Y/%m/%d}/[{function.version}]{identifier}"
+        timeline = self._timelines.open(identifier, function.name, self._clock.monotonic_us(), now_ms)
+        journal = Journal(
+            self._logs,
+            log_group,
+            stream,
+            timeline=timeline,
+            clock=self._clock,
+            version=function.version,
+            memory_mib=function.memory_mib,
+        )
+        place = Place(self._settings.region, log_group, stream, _new_credentials())
+        environment = Environment(
+            identifier,
+            group.deployment,
+            place,
+            journal=journal,
+            clock=self._clock,
+            owner=self,
+            budgets=Budgets(),
+        )
+        member = Member(environment, group, now_ms)
+        group.members[identifier] = self._members[identifier] = member
+        group.starting += 1
+        member.making = self._tasks.spawn(self._start(member), f"start environment {identifier}")
+
+    async def _start(self, member: Member) -> None:
+        deployment = member.group.deployment
+        mounts = [Mount(deployment.task, "/var/task")]
+        if deployment.opt is not None:
+            mounts.append(Mount(deployment.opt, "/opt"))
+        mounts += [Mount(source, target) for source, target in deployment.runtime.mounts]
+        identifier = member.environment.identifier
+        plan = SandboxPlan(
+            name=identifier,
+            directory=self._settings.directory / identifier,
+            mounts=tuple(mounts),
+            memory_mib=deployment.function.memory_mib,
+            network=self._settings.network,
+        )
+        try:
+            await member.environment.start(self._driver, plan)
+        except SandboxError as error:
+            self._fail_one(member.group, f"no environment could be made: {error}")
+            self._tasks.spawn(self._remove(member), f"remove environment {identifier}")
+
+    def environment_available(self, environment: Environment) -> None:
+        """Give it the next invocation, or let it be idle."""
+        member = self._members[environment.identifier]
+        group = member.group
+        if member.state is MemberState.STOPPING:
+            return
+        self._uncount(member)
+        if group.waiting:
+            self._run(member, group.waiting.popleft())
+            return
+        member.state = MemberState.IDLE
+        if group.is_retired or self._is_closing:
+            self._stop(member)
+            return
+        group.idle.append(member)
+        member.idle_since_us = self._clock.monotonic_us()
+        loop = asyncio.get_running_loop()
+        member.retirement = loop.call_later(self._settings.idle_s, self._stop, member)
+
+    def environment_closed(self, environment: Environment) -> None:
+        """Remove an environment that has ended; one that ended before it could serve fails an invocation."""
+        member = self._members[environment.identifier]
+        if member.state is MemberState.STARTING:
+            self._fail_one(member.group, "the environment broke down before it was initialised")
+        self._uncount(member)
+        self._leave_idle(member)
+        member.state = MemberState.STOPPING
+        self._tasks.spawn(self._remove(member), f"remove environment {environment.identifier}")
+
+    async def _remove(self, member: Member) -> None:
+        environment = member.environment
+        self._uncount(member)
+        member.state = MemberState.STOPPING
+        if member.making is not None and not member.making.done():
+            member.making.cancel()
+            await asyncio.wait([member.making])
+        try:
+            await environment.close()
+        finally:
+            group = member.group
+            del self._members[environment.identifier], group.members[environment.identifier]
+            if not group.members and not group.waiting and self._groups.get(group.deployment.key) is group:
+                del self._groups[group.deployment.key]
+            self._changed.set()
+            while group.starting < len(group.waiting) and not self._is_closing:
+                self._start_member(group)
+
+    def _uncount(self, member: Member) -> None:
+        """Take back what the member counted for until now."""
+        if member.state is MemberState.STARTING:
+            member.group.starting -= 1
+            member.state = MemberState.IDLE
+        elif member.state is MemberState.BUSY:
+            self._in_flight -= 1
+            member.state = MemberState.IDLE
+            self._changed.set()
+
+    def _leave_idle(self, member: Member) -> None:
+        if member.retirement is not None:
+            member.retirement.cancel()
+            member.retirement = None
+        if member in member.group.idle:
+            member.group.idle.remove(member)
+
+    def _stop(self, member: Member) -> None:
+        self._leave_idle(member)
+        self._uncount(member)
+        member.state = MemberState.STOPPING
+        member.environment.stop(Reason.SPINDOWN)
+
+    def _fail_one(self, group: Group, message: str) -> None:
+        if group.waiting:
+            waiting = group.waiting.popleft()
+            self._in_flight -= 1
+            if not waiting.answer.done():
+                waiting.answer.set_exception(PoolError(message))
+
+    def retire(self, function_arn: str) -> None:
+        """Shut down the environments of all deployments of a function as they become idle."""
+        for group in self._groups.values():
+            if group.deployment.function.arn == function_arn:
+                group.is_retired = True
+                for member in tuple(group.idle):
+                    self._stop(member)
+
+    # --- the whole ----------------------------------------------------------------------------------------
+
+    def environments(self) -> list[dict[str, object]]:
+        """Return what there is, for people: one JSON object per environment, oldest first."""
+        now_us = self._clock.monotonic_us()
+        return [self._describe(member, now_us) for member in self._members.values()]
+
+    def _describe(self, member: Member, now_us: int) -> dict[str, object]:
+        environment = member.environment
+        function = environment.deployment.function
+        is_idle = member.state is MemberState.IDLE
+        return {
+            "id": environment.identifier,
+            "function": function.name,
+            "version": function.version,
+            "state": member.state.value,
+            "created_ms": member.created_ms,
+            "idle_ms": (now_us - member.idle_since_us) // 1000 if is_idle else 0,
+            "invocations": environment.invocations,
+            "memory_peak_bytes": environment.memory_peak_bytes(),
+            "log_stream": environment.journal.stream,
+            "extensions": [extension.name for extension in environment.machine.extensions()],
+        }
+
+    async def close(self) -> None:
+        """
+        Shut every environment down: running invocations are waited for, then extensions hear SHUTDOWN.
+
+        Invocations that still wait for an environment fail.
+
+        **Cancellation:** what is left is removed by the next node with the same data.
+        """
+        self._is_closing = True
+        for group in self._groups.values():
+            while group.waiting:
+                self._fail_one(group, "the node is shutting down")
+            for member in tuple(group.idle):
+                self._stop(member)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_s):
+                await self._wait_until(lambda: self._in_flight == 0)
+        for member in tuple(self._members.values()):
+            if member.state is not MemberState.STOPPING:
+                self._stop(member)
+        await self._wait_until(lambda: not self._members)
+
+    async def _wait_until(self, is_reached: Callable[[], bool]) -> None:
+        while not is_reached():
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def _new_credentials() -> Credentials:
+    return Credentials(f"ASIA{random_hex(16).upper()}", random_hex(40), random_hex(120))

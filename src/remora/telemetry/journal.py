@@ -1,0 +1,96 @@
+"""One environment's journal: its log stream, the tail of the present invocation, its timeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remora.lifecycle.messages import Happened, Kind
+from remora.spec.limits import LOG_TAIL_BYTES_MAX
+from remora.telemetry.logs import LogLine
+from remora.telemetry.report import init_start, platform_lines
+
+if TYPE_CHECKING:
+    from remora.kit.clock import Clock
+    from remora.telemetry.logs import LogStore
+    from remora.telemetry.timeline import Timeline
+
+_TAIL_KEPT_BYTES = 16 * LOG_TAIL_BYTES_MAX
+"""The tail is cut back only when it grew to this size."""
+
+
+class Journal:
+    """
+    Where everything that one environment says and does is written down.
+
+    Args:
+        store: The node's log groups.
+        group: Log group, `/aws/lambda/<function>`.
+        stream: Log stream, `YYYY/MM/DD/[<version>]<32 hex>`.
+        timeline: Its timeline.
+        clock: The node's clock.
+        version: The function's version.
+        memory_mib: The function's memory size.
+    """
+
+    def __init__(
+        self,
+        store: LogStore,
+        group: str,
+        stream: str,
+        *,
+        timeline: Timeline,
+        clock: Clock,
+        version: str,
+        memory_mib: int,
+    ) -> None:
+        self.group = group
+        self.stream = stream
+        self.timeline = timeline
+        self._store = store
+        self._clock = clock
+        self._version = version
+        self._memory_mib = memory_mib
+        self._request_id = ""
+        self._tail = bytearray()
+
+    def init_start(self, version: str, version_arn: str) -> None:
+        """Write the first line of an init; it is not part of the tail."""
+        self._append(init_start(version, version_arn))
+
+    def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
+        """
+        Write down an event: a mark in the timeline, and its log lines if it has any.
+
+        Args:
+            happened: The event.
+            memory_peak_bytes: Highest memory use so far; needed when an invocation ends.
+        """
+        self.timeline.add(happened)
+        is_end = happened.kind is Kind.INVOKE_ENDED
+        if happened.kind is Kind.INVOKE_STARTED:
+            self._request_id = happened.request_id
+        peak_mib = -(-memory_peak_bytes // (1024 * 1024))
+        for line in platform_lines(happened, self._version, self._memory_mib, peak_mib):
+            self._write(line)
+        if is_end:
+            self._request_id = ""
+
+    def output(self, line: str) -> None:
+        """Write down one line of a process."""
+        self._write(line)
+
+    def take_tail(self) -> bytes:
+        """Return the last 4096 bytes written since the last call, and begin a new tail."""
+        tail = bytes(self._tail[-LOG_TAIL_BYTES_MAX:])
+        self._tail.clear()
+        return tail
+
+    def _write(self, line: str) -> None:
+        self._append(line)
+        self._tail += line.encode()
+        self._tail += b"\n"
+        if len(self._tail) > _TAIL_KEPT_BYTES:
+            del self._tail[:-LOG_TAIL_BYTES_MAX]
+
+    def _append(self, line: str) -> None:
+        self._store.append(self.group, self.stream, LogLine(self._clock.wall_ms(), line, self._request_id))

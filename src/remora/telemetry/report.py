@@ -1,0 +1,99 @@
+"""
+The platform's own log lines, from what the lifecycle machine says happened.
+
+Source: logs-metrics-billing specification, sections 1 and 7; lifecycle specification, section 8.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remora.lifecycle.messages import Kind
+
+if TYPE_CHECKING:
+    from remora.lifecycle.messages import Happened
+
+STATUSES_SHOWN = ("timeout", "error")
+"""A failure that the function itself reported is not shown in the text format."""
+
+
+def milliseconds(duration_us: int) -> str:
+    """Write a duration (microseconds) as the log does: milliseconds with two decimals, half rounded up."""
+    hundredths = (duration_us + 5) // 10
+    return f"{hundredths // 100}.{hundredths % 100:02d}"
+
+
+def billed_ms(duration_us: int, init_us: int) -> int:
+    """
+    Return the billed duration: one ceiling over the sum of duration and init, whole milliseconds, at least 1.
+
+    Args:
+        duration_us: The invocation, microseconds.
+        init_us: The init billed with it, microseconds; negative if there is none.
+
+    Source: AWS Compute Blog, "AWS Lambda standardizes billing for INIT Phase", in force since 2025-08-01.
+    """
+    return max(1, -(-(duration_us + max(init_us, 0)) // 1000))
+
+
+def init_start(version: str, version_arn: str) -> str:
+    """Return the first line of an init of a managed runtime."""
+    return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {version_arn}"
+
+
+def init_report(happened: Happened) -> str | None:
+    """Return the line about an init that failed; None for one that did not."""
+    if happened.detail == "success":
+        return None
+    duration = milliseconds(happened.duration_us)
+    line = f"INIT_REPORT Init Duration: {duration} ms\tPhase: {happened.phase}\tStatus: {happened.detail}"
+    return f"{line}\tError Type: {happened.error_type}" if happened.error_type else line
+
+
+def extension(happened: Happened) -> str:
+    """Return the line about one extension at the end of init."""
+    events = ", ".join(happened.events)
+    line = f"EXTENSION\tName: {happened.name}\tState: {happened.detail}\tEvents: [{events}]"
+    return f"{line}\tError Type: {happened.error_type}" if happened.error_type else line
+
+
+def report(happened: Happened, memory_mib: int, memory_peak_mib: int) -> str:
+    """Return the REPORT line of an invocation that ended; a successful one ends with a tab."""
+    parts = [
+        f"REPORT RequestId: {happened.request_id}",
+        f"Duration: {milliseconds(happened.duration_us)} ms",
+        f"Billed Duration: {billed_ms(happened.duration_us, happened.init_us)} ms",
+        f"Memory Size: {memory_mib} MB",
+        f"Max Memory Used: {memory_peak_mib} MB",
+    ]
+    if happened.init_us >= 0:
+        parts.append(f"Init Duration: {milliseconds(happened.init_us)} ms")
+    if happened.detail not in STATUSES_SHOWN:
+        parts.append("")
+    else:
+        parts.append(f"Status: {happened.detail}")
+        if happened.error_type:
+            parts.append(f"Error Type: {happened.error_type}")
+    return "\t".join(parts)
+
+
+def platform_lines(happened: Happened, version: str, memory_mib: int, memory_peak_mib: int) -> list[str]:
+    """
+    Return the log lines that an event causes, usually none.
+
+    Args:
+        happened: The event.
+        version: The function's version, `$LATEST` or a number.
+        memory_mib: Configured memory, MiB.
+        memory_peak_mib: Highest use so far, MiB; read only when an invocation ends.
+    """
+    if happened.kind is Kind.INVOKE_STARTED:
+        return [f"START RequestId: {happened.request_id} Version: {version}"]
+    if happened.kind is Kind.INVOKE_ENDED:
+        return [f"END RequestId: {happened.request_id}", report(happened, memory_mib, memory_peak_mib)]
+    if happened.kind is Kind.EXTENSION_STATE:
+        return [extension(happened)]
+    if happened.kind is Kind.INIT_ENDED:
+        line = init_report(happened)
+        return [line] if line else []
+    return []
