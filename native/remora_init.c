@@ -1,0 +1,836 @@
+/*
+ * remora-init: pid 1 of a sandbox. It starts what it is told, reports every exit, and dies with the platform.
+ *
+ * It LISTENS on a unix socket (SOCK_SEQPACKET: one message, one packet) and the platform connects; so the
+ * connection can be made anew after a snapshot, and no half-outside stream exists while nobody is connected.
+ * It makes the TCP listener of the environment's APIs, inside the sandbox's network, and hands a copy out in
+ * its first message. If nobody connects within ten seconds, or the connection ends, everything here is killed.
+ *
+ * Messages are little-endian and unpadded; `s` is a string ending in NUL, `{}*` repeats.
+ *
+ *   platform -> init                                              with descriptors
+ *     'S' u32 id, u32 uid, u32 gid, u16 limits, u16 argc, u16 envc,
+ *         {u32 resource, u64 soft, u64 hard}*, s cwd, {s}* argv, {s}* env     1: the output
+ *     'K' u32 id, i32 signal            to the process group of a started process
+ *     'A'                               kill everything but pid 1; answered by 'E'
+ *     'Z' / 'T'                         stop / continue everything by signals; 'T' is answered by 'T'
+ *     'C' u8 has_thaw                   1..8: files that a process writes "0" to, to join its cgroups;
+ *                                       if has_thaw, the last is instead a freezer.state to write THAWED to
+ *   init -> platform
+ *     'H' u32 version, u32 port                                     1: the listener
+ *     'S' u32 id, u32 pid               executed          'F' u32 id, u32 errno     could not be executed
+ *     'X' u32 id, u32 code, u32 signal, u64 cpu_us, u64 memory_peak_kib      ended (code or signal)
+ *     'E'                               nothing but pid 1 is left, all exits are reported
+ *     'T'                               everything was continued
+ *     'B' u8 first byte                 a message that makes no sense was thrown away
+ *
+ * Two ways to be used: as pid 1 of a pid namespace, where "everything" is what kill(-1) reaches; or, with
+ * --subreaper, as an ordinary process, where everything is its descendants: whoever leaves group and session is
+ * still found, because orphans are given to a subreaper. There kill(-1) would reach the whole machine and is
+ * never used.
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <grp.h>
+#include <unistd.h>
+
+enum {
+    PROTOCOL_VERSION = 1,
+    MESSAGE_BYTES_MAX = 256 * 1024,
+    STRINGS_MAX = 8192,
+    PROCESSES_MAX = 256,
+    LIMITS_MAX = 16,
+    DESCRIPTORS_MAX = 8,
+    CONNECT_MS = 10 * 1000,
+    LISTEN_BACKLOG = 256,
+    OOM_ADJUST = 500, /* when the machine runs out of memory, functions go before the platform */
+    BROKEN_STATUS = 125,
+};
+
+/* One process that was started by order; `pipe` is open until its exec is known to have worked or failed. */
+struct process {
+    bool used;
+    bool failed;
+    uint32_t id;
+    pid_t pid;
+    int pipe;
+};
+
+struct settings {
+    const char *control;
+    int ready_fd;
+    int port;
+    bool subreaper;
+    bool probe;
+    bool idmap;
+    unsigned long id_base;
+    unsigned long id_count;
+};
+
+static struct settings settings = {.ready_fd = 2};
+static struct process processes[PROCESSES_MAX];
+static int process_count;
+static int signal_fd, control_fd, listener_fd, null_fd, connection_fd = -1;
+static int join_fds[DESCRIPTORS_MAX], join_count, thaw_fd = -1;
+static uid_t own_uid;
+static unsigned killing; /* how many orders to kill everything are to be answered */
+
+/* ---- small tools ------------------------------------------------------------------------------------------ */
+
+/* Say on the ready pipe why there will be no sandbox, and end. */
+static void die(const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    int error = errno;
+    int length = vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (length >= (int)sizeof text)
+        length = sizeof text - 1;
+    dprintf(settings.ready_fd, "remora-init: %s: %s\n", text, strerror(error));
+    _exit(BROKEN_STATUS);
+}
+
+static int64_t now_ms(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+static void close_all(const int *fds, int count) {
+    for (int i = 0; i < count; i++)
+        close(fds[i]);
+}
+
+/* A message being written. The longest is an exit: 29 bytes. */
+struct outgoing {
+    uint8_t bytes[64];
+    size_t length;
+};
+
+static void put(struct outgoing *message, const void *value, size_t size) {
+    memcpy(message->bytes + message->length, value, size);
+    message->length += size;
+}
+
+static struct outgoing outgoing(char kind) {
+    struct outgoing message = {.length = 0};
+    put(&message, &kind, 1);
+    return message;
+}
+
+static void put_u32(struct outgoing *message, uint32_t value) { put(message, &value, sizeof value); }
+
+static void put_u64(struct outgoing *message, uint64_t value) { put(message, &value, sizeof value); }
+
+/* Send, waiting if the platform is slow to read. A platform that is gone is noticed by the main loop. */
+static void post(const struct outgoing *message) {
+    while (connection_fd >= 0 && send(connection_fd, message->bytes, message->length, MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
+}
+
+static void post_byte(char kind) {
+    struct outgoing message = outgoing(kind);
+    post(&message);
+}
+
+static void post_pair(char kind, uint32_t first, uint32_t second) {
+    struct outgoing message = outgoing(kind);
+    put_u32(&message, first);
+    put_u32(&message, second);
+    post(&message);
+}
+
+/* ---- signals to everything -------------------------------------------------------------------------------- */
+
+struct relative {
+    pid_t pid, parent;
+    bool is_descendant, is_zombie;
+};
+
+/* Read the table of all processes of the machine (which is that of the pid namespace, as /proc shows it). */
+static size_t read_relatives(struct relative **list, size_t *room) {
+    size_t count = 0;
+    DIR *directory = opendir("/proc");
+    if (!directory)
+        return 0;
+    for (struct dirent *entry; (entry = readdir(directory));) {
+        char path[300], text[512];
+        if (!isdigit((unsigned char)entry->d_name[0]))
+            continue;
+        snprintf(path, sizeof path, "%s/stat", entry->d_name);
+        int fd = openat(dirfd(directory), path, O_RDONLY | O_CLOEXEC);
+        ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+        if (fd >= 0)
+            close(fd);
+        if (length <= 0)
+            continue;
+        text[length] = 0;
+        /* "pid (name) state ppid ...": the name may hold anything, even ')', so look from its last one. */
+        char state, *behind = strrchr(text, ')');
+        int parent;
+        if (!behind || sscanf(behind + 1, " %c %d", &state, &parent) != 2)
+            continue;
+        if (count == *room) {
+            size_t larger = *room ? *room * 2 : 512;
+            struct relative *moved = realloc(*list, larger * sizeof **list);
+            if (!moved)
+                break;
+            *list = moved;
+            *room = larger;
+        }
+        (*list)[count++] = (struct relative){.pid = atoi(entry->d_name), .parent = parent, .is_zombie = state == 'Z' || state == 'X'};
+    }
+    closedir(directory);
+    return count;
+}
+
+/* Mark who descends from this process: repeat until a pass over the table finds no one new. */
+static void mark_descendants(struct relative *list, size_t count) {
+    pid_t self = getpid();
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = 0; i < count; i++) {
+            if (list[i].is_descendant)
+                continue;
+            bool found = list[i].parent == self;
+            for (size_t j = 0; j < count && !found; j++)
+                found = list[j].is_descendant && list[j].pid == list[i].parent;
+            if (found)
+                list[i].is_descendant = changed = true;
+        }
+    }
+}
+
+/*
+ * Signal every descendant, and look again until no one new is found: a process that was signalled (with
+ * SIGKILL or SIGSTOP) forks no more, so this ends.
+ */
+static void signal_descendants(int number) {
+    struct relative *list = NULL;
+    pid_t *done = NULL;
+    size_t room = 0, done_count = 0;
+    for (bool found = true; found;) {
+        found = false;
+        size_t count = read_relatives(&list, &room);
+        for (size_t i = 0; i < count; i++)
+            list[i].is_descendant = false;
+        mark_descendants(list, count);
+        for (size_t i = 0; i < count; i++) {
+            bool known = !list[i].is_descendant || list[i].is_zombie;
+            for (size_t j = 0; j < done_count && !known; j++)
+                known = done[j] == list[i].pid;
+            if (known)
+                continue;
+            pid_t *moved = realloc(done, (done_count + 1) * sizeof *done);
+            if (!moved)
+                break;
+            done = moved;
+            done[done_count++] = list[i].pid;
+            kill(list[i].pid, number);
+            found = true;
+        }
+    }
+    free(list);
+    free(done);
+}
+
+static void signal_everything(int number) {
+    if (settings.subreaper)
+        signal_descendants(number);
+    else
+        kill(-1, number);
+    /* Processes in a frozen v1 cgroup die only once it is thawed. */
+    if (number == SIGKILL && thaw_fd >= 0 && write(thaw_fd, "THAWED", 6) < 0)
+        return;
+}
+
+/* The end: whoever may outlive this process is killed and reaped first. As pid 1 the kernel does that. */
+static void leave(void) {
+    signal_everything(SIGKILL);
+    while (settings.subreaper) {
+        if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
+            break;
+        signal_everything(SIGKILL);
+    }
+    _exit(0);
+}
+
+/* ---- starting --------------------------------------------------------------------------------------------- */
+
+struct start {
+    uint32_t id, uid, gid;
+    uint16_t limit_count, argc, envc;
+    struct {
+        uint32_t resource;
+        struct rlimit64 value;
+    } limits[LIMITS_MAX];
+    char *cwd;
+    char *argv[STRINGS_MAX + 1], *envp[STRINGS_MAX + 1];
+};
+
+static void drop_capabilities(uint32_t kept) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{.effective = kept, .permitted = kept}};
+    syscall(SYS_capset, &header, data);
+}
+
+/* A limit may not be raised above the one in force without a capability that we do not have: then keep that. */
+static int set_limit(int resource, const struct rlimit64 *wanted) {
+    struct rlimit64 now, value = *wanted;
+    if (prlimit64(0, resource, NULL, &now) == 0) {
+        if (value.rlim_max > now.rlim_max)
+            value.rlim_max = now.rlim_max;
+        if (value.rlim_cur > value.rlim_max)
+            value.rlim_cur = value.rlim_max;
+    }
+    return prlimit64(0, resource, &value, NULL);
+}
+
+static int become_ordinary(const struct start *order) {
+    if (order->gid != UINT32_MAX && (setgroups(0, NULL) < 0 || setresgid(order->gid, order->gid, order->gid) < 0))
+        return -1;
+    if (order->uid != UINT32_MAX && setresuid(order->uid, order->uid, order->uid) < 0)
+        return -1;
+    if (!settings.subreaper)
+        drop_capabilities(0);
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+static int prepare_child(const struct start *order, int output) {
+    setpgid(0, 0);
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL); /* refused for SIGKILL, SIGSTOP and the library's own: as it should be */
+    sigset_t none;
+    sigemptyset(&none);
+    int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (adjust >= 0)
+        dprintf(adjust, "%d", OOM_ADJUST);
+    for (int i = 0; i < join_count; i++)
+        if (write(join_fds[i], "0", 1) < 0)
+            return -1;
+    if (dup2(null_fd, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0)
+        return -1;
+    for (int i = 0; i < order->limit_count; i++)
+        if (set_limit((int)order->limits[i].resource, &order->limits[i].value) < 0)
+            return -1;
+    if (become_ordinary(order) < 0 || chdir(order->cwd) < 0)
+        return -1;
+    return sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* In the child: everything else that is open is close-on-exec, so only 0, 1 and 2 pass. */
+static void run_child(const struct start *order, int output, int pipe) {
+    if (prepare_child(order, output) == 0)
+        execve(order->argv[0], order->argv, order->envp);
+    int error = errno;
+    while (write(pipe, &error, sizeof error) < 0 && errno == EINTR)
+        ;
+    _exit(127);
+}
+
+static struct process *free_process(uint32_t id) {
+    struct process *found = NULL;
+    for (int i = 0; i < PROCESSES_MAX; i++) {
+        if (!processes[i].used && !found)
+            found = &processes[i];
+        if (processes[i].used && processes[i].id == id)
+            return NULL;
+    }
+    return found;
+}
+
+static void start_process(const struct start *order, int output) {
+    struct process *process = free_process(order->id);
+    int ends[2];
+    if (killing || !process) {
+        post_pair('F', order->id, killing ? ECANCELED : EAGAIN);
+        return;
+    }
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        post_pair('F', order->id, (uint32_t)errno);
+        return;
+    }
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(order, output, ends[1]);
+    int error = errno;
+    close(ends[1]);
+    if (pid < 0) {
+        close(ends[0]);
+        post_pair('F', order->id, (uint32_t)error);
+        return;
+    }
+    setpgid(pid, pid); /* both do it: a kill may come before the child has run */
+    *process = (struct process){.used = true, .id = order->id, .pid = pid, .pipe = ends[0]};
+    process_count++;
+}
+
+/* The exec pipe has ended: without a word, the program runs; with an errno, it does not. */
+static void settle(struct process *process) {
+    int error = 0;
+    ssize_t length = read(process->pipe, &error, sizeof error);
+    if (length < 0 && errno == EINTR)
+        return;
+    close(process->pipe);
+    process->pipe = -1;
+    process->failed = length == sizeof error;
+    if (process->failed)
+        post_pair('F', process->id, (uint32_t)error);
+    else
+        post_pair('S', process->id, (uint32_t)process->pid);
+}
+
+/* ---- reaping ---------------------------------------------------------------------------------------------- */
+
+static void report_exit(pid_t pid, int status, const struct rusage *usage) {
+    for (int i = 0; i < PROCESSES_MAX; i++) {
+        struct process *process = &processes[i];
+        if (!process->used || process->pid != pid)
+            continue;
+        while (process->pipe >= 0)
+            settle(process);
+        if (!process->failed) {
+            struct outgoing message = outgoing('X');
+            put_u32(&message, process->id);
+            put_u32(&message, WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 0);
+            put_u32(&message, WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0);
+            put_u64(&message, (uint64_t)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * 1000000 +
+                                  (uint64_t)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec));
+            put_u64(&message, (uint64_t)usage->ru_maxrss);
+            post(&message);
+        }
+        process->used = false;
+        process_count--;
+        return;
+    }
+}
+
+/* Reap whoever has ended, orphans too; while killing, go on until there is no child left. */
+static void reap(void) {
+    for (;;) {
+        int status;
+        struct rusage usage;
+        pid_t pid = wait4(-1, &status, WNOHANG, &usage);
+        if (pid > 0) {
+            report_exit(pid, status, &usage);
+        } else if (pid < 0 && errno == EINTR) {
+            continue;
+        } else {
+            if (killing && pid < 0) {
+                for (; killing; killing--)
+                    post_byte('E');
+            } else if (killing) {
+                signal_everything(SIGKILL);
+            }
+            return;
+        }
+    }
+}
+
+/* ---- messages of the platform ----------------------------------------------------------------------------- */
+
+struct incoming {
+    const uint8_t *at, *end;
+};
+
+static bool take(struct incoming *message, void *value, size_t size) {
+    if ((size_t)(message->end - message->at) < size)
+        return false;
+    memcpy(value, message->at, size);
+    message->at += size;
+    return true;
+}
+
+static bool take_string(struct incoming *message, char **text) {
+    const uint8_t *nul = memchr(message->at, 0, (size_t)(message->end - message->at));
+    if (!nul)
+        return false;
+    *text = (char *)(uintptr_t)message->at;
+    message->at = nul + 1;
+    return true;
+}
+
+static bool take_strings(struct incoming *message, char **list, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!take_string(message, &list[i]))
+            return false;
+    list[count] = NULL;
+    return true;
+}
+
+static bool take_start(struct incoming *message, struct start *order) {
+    if (!take(message, &order->id, 4) || !take(message, &order->uid, 4) || !take(message, &order->gid, 4) ||
+        !take(message, &order->limit_count, 2) || !take(message, &order->argc, 2) || !take(message, &order->envc, 2))
+        return false;
+    if (order->limit_count > LIMITS_MAX || order->argc < 1 || order->argc > STRINGS_MAX || order->envc > STRINGS_MAX)
+        return false;
+    for (int i = 0; i < order->limit_count; i++)
+        if (!take(message, &order->limits[i].resource, 4) || !take(message, &order->limits[i].value.rlim_cur, 8) ||
+            !take(message, &order->limits[i].value.rlim_max, 8))
+            return false;
+    return take_string(message, &order->cwd) && take_strings(message, order->argv, order->argc) &&
+           take_strings(message, order->envp, order->envc) && message->at == message->end;
+}
+
+static bool obey_kill(struct incoming *message) {
+    uint32_t id;
+    int32_t number;
+    if (!take(message, &id, 4) || !take(message, &number, 4) || message->at != message->end)
+        return false;
+    if (number < 1 || number >= NSIG)
+        return false;
+    for (int i = 0; i < PROCESSES_MAX; i++)
+        if (processes[i].used && processes[i].id == id)
+            kill(-processes[i].pid, number);
+    return true;
+}
+
+/* Keeps the descriptors; returns false, keeping none, if the message makes no sense. */
+static bool obey_cgroups(struct incoming *message, const int *fds, int count) {
+    uint8_t has_thaw;
+    if (!take(message, &has_thaw, 1) || message->at != message->end || has_thaw > 1 || count < 1 || join_count || thaw_fd >= 0)
+        return false;
+    if (has_thaw)
+        thaw_fd = fds[--count];
+    memcpy(join_fds, fds, (size_t)count * sizeof *fds);
+    join_count = count;
+    return true;
+}
+
+static void obey(const uint8_t *bytes, size_t length, const int *fds, int fd_count) {
+    static struct start order;
+    struct incoming message = {.at = bytes + 1, .end = bytes + length};
+    bool alone = length == 1 && fd_count == 0, good = alone;
+    switch (length ? bytes[0] : 0) {
+    case 'S':
+        good = fd_count == 1 && take_start(&message, &order);
+        if (good)
+            start_process(&order, fds[0]);
+        break;
+    case 'K':
+        good = fd_count == 0 && obey_kill(&message);
+        break;
+    case 'A':
+        if (alone) {
+            killing++;
+            signal_everything(SIGKILL);
+            reap();
+        }
+        break;
+    case 'Z':
+        if (alone)
+            signal_everything(SIGSTOP);
+        break;
+    case 'T':
+        if (alone) {
+            signal_everything(SIGCONT);
+            post_byte('T');
+        }
+        break;
+    case 'C':
+        if (obey_cgroups(&message, fds, fd_count))
+            return;
+        good = false;
+        break;
+    default:
+        good = false;
+    }
+    close_all(fds, fd_count);
+    if (!good) {
+        struct outgoing complaint = outgoing('B');
+        put(&complaint, length ? bytes : (const uint8_t *)"", 1);
+        post(&complaint);
+    }
+}
+
+/* Read one message; false when the platform is gone. */
+static bool receive(void) {
+    static uint8_t bytes[MESSAGE_BYTES_MAX];
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int) * DESCRIPTORS_MAX)];
+    } control;
+    struct iovec part = {.iov_base = bytes, .iov_len = sizeof bytes};
+    struct msghdr envelope = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    int fds[DESCRIPTORS_MAX], fd_count = 0;
+    ssize_t length = recvmsg(connection_fd, &envelope, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (length < 0)
+        return errno == EINTR || errno == EAGAIN;
+    for (struct cmsghdr *part_of = CMSG_FIRSTHDR(&envelope); part_of; part_of = CMSG_NXTHDR(&envelope, part_of))
+        if (part_of->cmsg_level == SOL_SOCKET && part_of->cmsg_type == SCM_RIGHTS) {
+            fd_count = (int)((part_of->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            memcpy(fds, CMSG_DATA(part_of), (size_t)fd_count * sizeof(int));
+        }
+    if (length == 0 && fd_count == 0) {
+        /* An empty packet looks like the end: only a socket that has hung up is at its end. */
+        struct pollfd state = {.fd = connection_fd, .events = POLLRDHUP};
+        if (poll(&state, 1, 0) != 0 && (state.revents & (POLLRDHUP | POLLHUP | POLLERR)))
+            return false;
+    }
+    if (envelope.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+        length = 0; /* obey() refuses an empty message and closes the descriptors */
+    obey(bytes, (size_t)length, fds, fd_count);
+    return true;
+}
+
+static void send_hello(void) {
+    struct outgoing message = outgoing('H');
+    put_u32(&message, PROTOCOL_VERSION);
+    put_u32(&message, (uint32_t)settings.port);
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    memset(&control, 0, sizeof control);
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.header), &listener_fd, sizeof(int));
+    struct iovec part = {.iov_base = message.bytes, .iov_len = message.length};
+    struct msghdr envelope = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    sendmsg(connection_fd, &envelope, MSG_NOSIGNAL);
+}
+
+/* Only one at a time, and only from outside: a peer that is not in our pid namespace has no pid here. */
+static void accept_platform(void) {
+    int fd = accept4(control_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    bool welcome = connection_fd < 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+                   (settings.subreaper ? peer.uid == own_uid : peer.pid == 0);
+    if (!welcome) {
+        close(fd);
+        return;
+    }
+    connection_fd = fd;
+    send_hello();
+}
+
+/* ---- setting up ------------------------------------------------------------------------------------------- */
+
+static void listen_for_platform(void) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(settings.control) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        die("control socket %s", settings.control);
+    }
+    strcpy(address.sun_path, settings.control);
+    control_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (control_fd < 0 || bind(control_fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(control_fd, 8) < 0)
+        die("cannot listen on the control socket %s", settings.control);
+}
+
+static void listen_for_apis(void) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)settings.port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int on = 1;
+    listener_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (listener_fd < 0 || setsockopt(listener_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(listener_fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(listener_fd, LISTEN_BACKLOG) < 0 ||
+        getsockname(listener_fd, (struct sockaddr *)&address, &size) < 0)
+        die("cannot listen on 127.0.0.1:%d", settings.port);
+    settings.port = ntohs(address.sin_port);
+}
+
+static void write_map(pid_t pid, const char *which) {
+    char path[64], line[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, which);
+    int length = snprintf(line, sizeof line, "0 %lu %lu\n", settings.id_base, settings.id_count);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, line, (size_t)length) != length)
+        die("cannot write %s (%lu ids from %lu)", path, settings.id_count, settings.id_base);
+    close(fd);
+}
+
+/*
+ * When the platform is root: move into a user namespace of its own, in which ids 0.. are high, powerless ids of
+ * the machine. Only a process left behind may write a map of many ids: a child does.
+ */
+static void enter_user_namespace(void) {
+    int go[2], status;
+    char byte = 0;
+    pid_t self = getpid();
+    if (pipe2(go, O_CLOEXEC) < 0)
+        die("cannot make a pipe");
+    pid_t helper = fork();
+    if (helper < 0)
+        die("cannot fork");
+    if (helper == 0) {
+        close(go[1]);
+        if (read(go[0], &byte, 1) != 1)
+            _exit(BROKEN_STATUS);
+        write_map(self, "uid_map");
+        write_map(self, "gid_map");
+        _exit(0);
+    }
+    close(go[0]);
+    if (unshare(CLONE_NEWUSER) < 0)
+        die("cannot make a user namespace (are they disabled on this machine?)");
+    if (write(go[1], &byte, 1) != 1 || close(go[1]) < 0 || waitpid(helper, &status, 0) != helper)
+        die("cannot map ids");
+    if (status != 0)
+        _exit(BROKEN_STATUS); /* the helper has said why */
+    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 || setgroups(0, NULL) < 0)
+        die("cannot become root of the user namespace");
+    drop_capabilities(1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL);
+}
+
+static void catch_signals(void) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGCHLD);
+    sigaddset(&wanted, SIGTERM);
+    sigaddset(&wanted, SIGINT);
+    sigaddset(&wanted, SIGHUP);
+    signal_fd = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (signal_fd < 0)
+        die("cannot make a signal descriptor");
+}
+
+/* Whoever called us may have left something open: nothing of it may reach a function. */
+static void close_inherited(void) {
+    if (syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */) == 0)
+        return;
+    for (int fd = 3; fd < 4096; fd++)
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+static void parse_arguments(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        bool has_value = i + 1 < argc;
+        if (!strcmp(argv[i], "--version")) {
+            printf("remora-init %d\n", PROTOCOL_VERSION);
+            exit(0);
+        } else if (!strcmp(argv[i], "--subreaper")) {
+            settings.subreaper = true;
+        } else if (!strcmp(argv[i], "--probe")) {
+            settings.probe = true;
+        } else if (!strcmp(argv[i], "--control") && has_value) {
+            settings.control = argv[++i];
+        } else if (!strcmp(argv[i], "--port") && has_value) {
+            settings.port = atoi(argv[++i]);
+        } else if (!strcmp(argv[i], "--idmap") && has_value) {
+            settings.idmap = sscanf(argv[++i], "%lu:%lu", &settings.id_base, &settings.id_count) == 2;
+        } else {
+            errno = EINVAL;
+            die("argument %s", argv[i]);
+        }
+    }
+    if (!settings.control || settings.port < 0 || settings.port > 65535 || (!settings.subreaper && getpid() != 1)) {
+        errno = EINVAL;
+        die("usage: remora-init --control PATH [--port N] [--idmap BASE:COUNT] [--subreaper]; pid 1 unless --subreaper");
+    }
+}
+
+static void set_up(void) {
+    umask(022);
+    own_uid = geteuid();
+    close_inherited();
+    null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null_fd < 0)
+        die("cannot open /dev/null");
+    catch_signals();
+    if (settings.subreaper && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+        die("cannot become a subreaper");
+    listen_for_apis();
+    listen_for_platform();
+    if (settings.idmap)
+        enter_user_namespace();
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    /* Changing ids has cleared it, and a plain SIGKILL would leave frozen processes behind: ask to be asked. */
+    prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    /* A NUL says that all is well; then let go of the pipe, which was standard error. */
+    if (write(settings.ready_fd, "", 1) != 1)
+        _exit(BROKEN_STATUS);
+    for (int fd = 0; fd <= 2; fd++)
+        dup2(null_fd, fd);
+}
+
+/* ---- the loop --------------------------------------------------------------------------------------------- */
+
+/* True if a signal asked for the end. Inside a pid namespace only the outside (sender 0) may ask that. */
+static bool read_signals(void) {
+    struct signalfd_siginfo info;
+    bool is_end = false;
+    while (read(signal_fd, &info, sizeof info) == (ssize_t)sizeof info)
+        if (info.ssi_signo != SIGCHLD && (settings.subreaper || info.ssi_pid == 0))
+            is_end = true;
+    return is_end;
+}
+
+static void step(int64_t deadline_ms) {
+    struct pollfd polled[3 + PROCESSES_MAX];
+    struct process *starting[PROCESSES_MAX];
+    int count = 3, patience = -1;
+    polled[0] = (struct pollfd){.fd = signal_fd, .events = POLLIN};
+    polled[1] = (struct pollfd){.fd = control_fd, .events = POLLIN};
+    polled[2] = (struct pollfd){.fd = connection_fd, .events = POLLIN};
+    for (int i = 0; process_count && i < PROCESSES_MAX; i++)
+        if (processes[i].used && processes[i].pipe >= 0) {
+            starting[count - 3] = &processes[i];
+            polled[count++] = (struct pollfd){.fd = processes[i].pipe, .events = POLLIN};
+        }
+    if (connection_fd < 0) {
+        int64_t left = deadline_ms - now_ms();
+        patience = left > 0 ? (int)left : 0;
+    }
+    int ready = poll(polled, (nfds_t)count, patience);
+    if (ready < 0)
+        return;
+    if (ready == 0)
+        leave();
+    for (int i = 3; i < count; i++)
+        if (polled[i].revents)
+            settle(starting[i - 3]);
+    if (polled[0].revents) {
+        if (read_signals())
+            leave();
+        reap();
+    }
+    if (polled[2].revents && !receive())
+        leave();
+    if (polled[1].revents)
+        accept_platform();
+}
+
+int main(int argc, char **argv) {
+    parse_arguments(argc, argv);
+    set_up();
+    if (settings.probe) /* only whether all of it can be done here was asked */
+        return 0;
+    int64_t deadline_ms = now_ms() + CONNECT_MS;
+    for (;;)
+        step(deadline_ms);
+}

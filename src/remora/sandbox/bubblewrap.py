@@ -1,0 +1,247 @@
+"""
+The driver `bubblewrap`: own user, pid, mount, net, ipc, uts and cgroup namespaces, for root and for anyone.
+
+For root, bubblewrap makes the namespaces and the mounts with the machine's own ids (so that directories which
+only root may enter can be mounted) and leaves two capabilities to remora-init, which enters a user namespace of
+its own with them and drops them: the processes' ids outside are high ones that own nothing.
+For anyone else the user namespace is bubblewrap's, with a single id.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from remora.sandbox import messages
+from remora.sandbox.base import Paths, SandboxError, SandboxPlan
+from remora.sandbox.binary import init_program
+from remora.sandbox.node import SandboxesOfNode
+from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, choose_ids, write_etc
+from remora.sandbox.supervised import Habitat, remove_tree
+
+if TYPE_CHECKING:
+    from remora.sandbox.base import Network, Sandbox, Watcher
+
+API_PORT = 9001
+"""Where the APIs are found inside. Source: AWS_LAMBDA_RUNTIME_API in the Lambda service."""
+CHECK_WAIT_S = 10.0
+HOST_DIRECTORIES = ("usr", "bin", "lib", "lib32", "lib64", "libx32", "sbin")
+EMPTY_DIRECTORIES = ("/var/task", "/opt", "/var/runtime", "/var/lang", "/var/tmp", "/home", "/mnt")  # noqa: S108
+CONTROL_INSIDE = "/run/remora/control"
+INIT_INSIDE = "/run/remora/init"
+_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 6, 7, 21
+_NEEDED = 1 << _CAP_SETGID | 1 << _CAP_SETUID | 1 << _CAP_SYS_ADMIN
+
+
+@dataclass(frozen=True, slots=True)
+class HostEntry:
+    """One entry of the host's root directory: a directory, or a link to `target`."""
+
+    name: str
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """
+    What the command line depends on besides the plan.
+
+    Args:
+        bwrap: The program.
+        init: remora-init.
+        entries: Directories of programs and libraries.
+        ids: Where ids inside are mapped to, when the platform is root; None if bubblewrap makes the user namespace.
+    """
+
+    bwrap: Path
+    init: Path
+    entries: tuple[HostEntry, ...]
+    ids: IdRange | None
+
+
+def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...]) -> list[str]:
+    """
+    Return the complete command that makes a sandbox.
+
+    Args:
+        host: This machine.
+        plan: The sandbox; its directory holds `control`, `etc` and `tmp`.
+        etc_directories: Directories of the host's /etc to show inside.
+    """
+    return [
+        str(host.bwrap),
+        *_namespaces(host.ids, plan.network),
+        *_system(host.entries, plan.directory / "etc", etc_directories),
+        *_private(host.init, plan),
+        *(
+            "--remount-ro",
+            "/",
+            "--chdir",
+            "/",
+            "--",
+            INIT_INSIDE,
+            "--control",
+            f"{CONTROL_INSIDE}/control.sock",
+        ),
+        *("--port", str(API_PORT if plan.network == "none" else 0)),
+        *(("--idmap", f"{host.ids.base}:{host.ids.count}") if host.ids else ()),
+    ]
+
+
+def _namespaces(ids: IdRange | None, network: Network) -> list[str]:
+    words = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if network == "none":
+        words.append("--unshare-net")
+    if ids is None:
+        words += ["--unshare-user", "--uid", str(UID), "--gid", str(GID), "--cap-drop", "ALL"]
+    else:
+        words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    return [*words, "--hostname", HOSTNAME, "--as-pid-1", "--die-with-parent"]
+
+
+def _system(entries: tuple[HostEntry, ...], etc: Path, etc_directories: tuple[str, ...]) -> list[str]:
+    words: list[str] = []
+    for entry in entries:
+        if entry.target is None:
+            words += ["--ro-bind", f"/{entry.name}", f"/{entry.name}"]
+        else:
+            words += ["--symlink", entry.target, f"/{entry.name}"]
+    words += ["--ro-bind", str(etc), "/etc"]
+    for name in etc_directories:
+        words += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    return [*words, "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
+
+
+def _private(init: Path, plan: SandboxPlan) -> list[str]:
+    words = ["--bind", str(plan.directory / "tmp"), "/tmp"]  # noqa: S108 - inside
+    targets = {mount.target for mount in plan.mounts}
+    for directory in EMPTY_DIRECTORIES:
+        if directory not in targets:
+            words += ["--dir", directory]
+    for mount in plan.mounts:
+        words += ["--ro-bind", str(mount.source), mount.target]
+    return [
+        *words,
+        "--bind",
+        str(plan.directory / "control"),
+        CONTROL_INSIDE,
+        "--ro-bind",
+        str(init),
+        INIT_INSIDE,
+    ]
+
+
+def prepare(plan: SandboxPlan) -> tuple[str, ...]:
+    """
+    Make the sandbox's private directory.
+
+    Returns:
+        Directories of the host's /etc to show inside.
+    """
+    plan.directory.mkdir(mode=0o700)
+    (plan.directory / "control").mkdir(mode=0o700)
+    tmp = plan.directory / "tmp"
+    tmp.mkdir()
+    tmp.chmod(0o1777)
+    return write_etc(plan.directory / "etc", Path("/etc"), plan.network)
+
+
+def read_host() -> Host:
+    """
+    Look at this machine.
+
+    Raises:
+        SandboxError: If bubblewrap or remora-init is missing.
+    """
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise SandboxError(
+            "bubblewrap is not installed: install the package `bubblewrap`, or choose the driver `process`"
+        )
+    entries = [
+        HostEntry(name, str(path.readlink()) if path.is_symlink() else None)
+        for name in HOST_DIRECTORIES
+        if (path := Path("/", name)).is_dir()
+    ]
+    return Host(Path(bwrap), init_program(), tuple(entries), _own_ids())
+
+
+def _own_ids() -> IdRange | None:
+    if os.geteuid() != 0:
+        return None
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    if effective & _NEEDED != _NEEDED:
+        return None
+    return choose_ids(Path("/proc/self/uid_map").read_text(), Path("/proc/self/gid_map").read_text())
+
+
+class BubblewrapDriver:
+    """
+    Makes isolated sandboxes; see `SandboxDriver`.
+
+    Args:
+        environments: Parent of every plan's directory.
+        node: A short word, `[a-z0-9-]`, that shows in the names of cgroups.
+    """
+
+    def __init__(self, environments: Path, node: str) -> None:
+        self._sandboxes = SandboxesOfNode(environments, node)
+        self._environments = environments
+        self._known_host: Host | None = None
+
+    def __repr__(self) -> str:
+        return f"<BubblewrapDriver {self._sandboxes!r}>"
+
+    @property
+    def name(self) -> Literal["bubblewrap"]:
+        """See `SandboxDriver.name`."""
+        return "bubblewrap"
+
+    def _host(self) -> Host:
+        if self._known_host is None:
+            self._known_host = read_host()
+        return self._known_host
+
+    def check(self) -> tuple[str, ...]:
+        """See `SandboxDriver.check`; makes a sandbox and lets it go."""
+        host = self._host()
+        self._environments.mkdir(parents=True, exist_ok=True)
+        plan = SandboxPlan("check", self._environments / f".check-{os.getpid()}", (), 128)
+        try:
+            words = [*command(host, plan, prepare(plan)), "--probe"]
+            done = subprocess.run(words, capture_output=True, check=False, timeout=CHECK_WAIT_S, env={})
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SandboxError(f"cannot try bubblewrap: {error}") from error
+        finally:
+            remove_tree(plan.directory)
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip("\0\n ")
+            raise SandboxError(
+                f"bubblewrap cannot make a sandbox here: {said}. Allow user namespaces "
+                "(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0), run as root, "
+                "or choose the driver `process`"
+            )
+        return self._sandboxes.missing()
+
+    async def create(self, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
+        """See `SandboxDriver.create`."""
+        host = self._host()
+        is_mapped = host.ids is not None
+        habitat = Habitat(
+            Paths(),
+            UID if is_mapped else messages.UNCHANGED,
+            GID if is_mapped else messages.UNCHANGED,
+            is_isolated=True,
+        )
+        return await self._sandboxes.create(
+            plan, watcher, habitat, lambda: command(host, plan, prepare(plan))
+        )
+
+    async def sweep(self) -> int:
+        """See `SandboxDriver.sweep`."""
+        return await self._sandboxes.sweep()

@@ -1,0 +1,419 @@
+"""
+Limits, freezing and measuring by cgroups, of version 1, 2 or both at once, as far as this process is permitted.
+
+Four *controls* are wanted: the freezer, memory, cpu and pids. Each lives in one hierarchy: that of version 1
+which carries its controller, else the unified one of version 2. What a control needs is planned purely; what
+is not permitted is left out, control by control, and named in `NodeGroup.missing`.
+
+How processes get in:
+
+- Version 1: remora-init holds the open `tasks` files and every process it starts writes "0" to them before its
+  exec. A thread may move itself without the lock that moving anything else takes, which costs a grace period of
+  the kernel (10 to 20 ms after a pause). Pid 1 itself stays out, so that it is never frozen: it notices when
+  the platform dies and thaws what it kills (the frozen of version 1 do not even die).
+- Version 2: pid 1 is put in before it starts anything. There the frozen can be killed.
+
+Sources: Linux, Documentation/admin-guide/cgroup-v1/{memory,freezer-subsystem,pids}.rst and cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from remora.sandbox.base import SandboxError
+from remora.sandbox.waiting import kill_and_wait, thaw_file
+
+CONTROLS = ("freezer", "memory", "cpu", "pids")
+MEMORY_MIB_PER_CPU = 1769
+"""Memory that comes with one vCPU. Source: AWS Lambda Developer Guide, "Configure Lambda function memory"."""
+PIDS_MAX = 1024
+"""Processes and threads of one environment. Source: AWS Lambda quotas."""
+REMOVE_ROUNDS_MAX = 20
+KILL_WAIT_S = 5.0
+
+_WITHOUT = {
+    "freezer": "environments are frozen by signals, which their processes can notice",
+    "memory": "memory sizes are not enforced, and memory use is added up from the processes",
+    "cpu": "CPU time does not follow the memory size",
+    "pids": "the number of processes is not limited",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """
+    One mounted hierarchy.
+
+    Args:
+        version: 1 or 2.
+        root: Where it is mounted.
+        own: This process's group in it, a directory below `root`.
+        controls: Which controls it carries.
+    """
+
+    version: int
+    root: Path
+    own: Path
+    controls: frozenset[str]
+
+
+def read_hierarchies(mountinfo: str, own_groups: str, controllers_of_v2: dict[Path, str]) -> list[Hierarchy]:
+    """
+    Find the mounted hierarchies.
+
+    Args:
+        mountinfo: Content of /proc/self/mountinfo.
+        own_groups: Content of /proc/self/cgroup.
+        controllers_of_v2: For mount points of version 2, the content of their `cgroup.controllers`.
+    """
+    own = {}
+    for line in own_groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        own[frozenset(controllers.split(",")) if controllers else frozenset()] = path
+    found: dict[Path, Hierarchy] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        mount_root, mount_point = before.split()[3:5]
+        kind, _, options = after.split(" ", 2)
+        root = Path(_unescape(mount_point))
+        if kind == "cgroup":
+            controllers = next(
+                (names for names in own if names and names <= set(options.split(","))), frozenset()
+            )
+            controls = controllers & set(CONTROLS)
+            version = 1
+        elif kind == "cgroup2":
+            controllers = frozenset[str]()
+            controls = set(controllers_of_v2.get(root, "").split()) & set(CONTROLS) | {"freezer"}
+            version = 2
+        else:
+            continue
+        path = os.path.relpath(own.get(controllers, "/"), _unescape(mount_root))
+        is_below = not path.startswith("..")
+        found[root] = Hierarchy(version, root, root / path if is_below else root, frozenset(controls))
+    return list(found.values())
+
+
+def choose_hierarchies(hierarchies: list[Hierarchy]) -> dict[str, Hierarchy]:
+    """Choose for each control where it is used: version 1 where that has it, because moving in is cheaper there."""
+    chosen = {}
+    for hierarchy in sorted(hierarchies, key=lambda each: each.version):
+        for control in sorted(hierarchy.controls):
+            chosen.setdefault(control, hierarchy)
+    return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value to write to a new group; may be absent from some kernels if `is_optional`."""
+
+    file: str
+    value: str
+    is_optional: bool = False
+
+
+def plan_settings(control: str, version: int, memory_mib: int) -> tuple[Setting, ...]:
+    """Return what is written to limit a sandbox of `memory_mib` MiB."""
+    limit_bytes = str(memory_mib * 1024 * 1024)
+    match control, version:
+        case "memory", 1:
+            return (
+                Setting("memory.limit_in_bytes", limit_bytes),
+                Setting("memory.memsw.limit_in_bytes", limit_bytes, is_optional=True),
+            )
+        case "memory", 2:
+            return (Setting("memory.max", limit_bytes), Setting("memory.swap.max", "0", is_optional=True))
+        case "cpu", 1:
+            return (Setting("cpu.shares", str(max(2, 1024 * memory_mib // MEMORY_MIB_PER_CPU))),)
+        case "cpu", 2:
+            return (Setting("cpu.weight", str(min(10_000, max(1, 100 * memory_mib // MEMORY_MIB_PER_CPU)))),)
+        case "pids", _:
+            return (Setting("pids.max", str(PIDS_MAX)),)
+        case _:
+            return ()
+
+
+def group_name(environments: Path, node: str) -> str:
+    """Return the name of the node's parent group; the same data directory gives the same digest in it."""
+    return f"remora-{node}-{_digest(environments)}"
+
+
+class SandboxGroup:
+    """
+    The cgroups of one sandbox. `freeze`, `thaw` and `memory_peak_bytes` happen on every invocation: they are one
+    system call each, on descriptors that stay open.
+    """
+
+    def __init__(self, name: str, directories: dict[str, tuple[int, Path]]) -> None:
+        self._name = name
+        self._directories = directories
+        self._freezer_version, self._freezer = 0, -1
+        self._peak, self._current, self._sampled_bytes = -1, -1, 0
+        self._thaw_files: tuple[str, ...] = ()
+        if "freezer" in directories:
+            version, directory = directories["freezer"]
+            file = directory / ("freezer.state" if version == 1 else "cgroup.freeze")
+            self._freezer_version, self._freezer = version, os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+            self._thaw_files = (str(file),) if version == 1 else ()
+        if "memory" in directories:
+            version, directory = directories["memory"]
+            self._open_memory(version, directory)
+
+    def __repr__(self) -> str:
+        return f"<SandboxGroup {self._name} {','.join(sorted(self._directories)) or 'none'}>"
+
+    def _open_memory(self, version: int, directory: Path) -> None:
+        peak = "memory.max_usage_in_bytes" if version == 1 else "memory.peak"
+        try:
+            self._peak = os.open(directory / peak, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # Kernels before 5.19 count no peak in version 2: the samples taken at each call must do.
+            self._current = os.open(directory / "memory.current", os.O_RDONLY | os.O_CLOEXEC)
+
+    @property
+    def has_freezer(self) -> bool:
+        """True if `freeze` and `thaw` work."""
+        return self._freezer >= 0
+
+    @property
+    def has_memory(self) -> bool:
+        """True if `memory_peak_bytes` works."""
+        return self._peak >= 0 or self._current >= 0
+
+    def freeze(self) -> None:
+        """Take the CPU from every process in the group."""
+        os.write(self._freezer, b"FROZEN" if self._freezer_version == 1 else b"1")
+
+    def thaw(self) -> None:
+        """Give it back; the kernel has woken them all when this returns."""
+        os.write(self._freezer, b"THAWED" if self._freezer_version == 1 else b"0")
+
+    def memory_peak_bytes(self) -> int:
+        """Return the highest memory use so far, bytes."""
+        if self._peak >= 0:
+            return int(os.pread(self._peak, 32, 0))
+        self._sampled_bytes = max(self._sampled_bytes, int(os.pread(self._current, 32, 0)))
+        return self._sampled_bytes
+
+    def open_join_files(self) -> tuple[list[int], bool]:
+        """
+        Open what remora-init needs so that its processes join the groups of version 1.
+
+        Returns:
+            Descriptors, owned by the caller; True if the last is the freezer's state file.
+        """
+        opened: list[int] = []
+        directories = {directory for version, directory in self._directories.values() if version == 1}
+        opened.extend(
+            os.open(directory / "tasks", os.O_WRONLY | os.O_CLOEXEC) for directory in sorted(directories)
+        )
+        if self._freezer_version == 1:
+            opened.append(os.dup(self._freezer))
+        return opened, self._freezer_version == 1
+
+    def place(self, pid: int) -> None:
+        """Put pid 1 (its number here) into the groups of version 2; all it starts is born there."""
+        for directory in {directory for version, directory in self._directories.values() if version == 2}:
+            _write(directory / "cgroup.procs", str(pid))
+
+    def pids(self) -> list[int]:
+        """Return the processes that are in any of the groups."""
+        return _pids_of({directory for _, directory in self._directories.values()})
+
+    def close_files(self) -> None:
+        """Let go of the open files; afterwards nothing can be frozen or measured. Repeated calls: no effect."""
+        for descriptor in (self._freezer, self._peak, self._current):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._freezer = self._peak = self._current = -1
+
+    async def remove(self) -> None:
+        """Kill what is left inside, and remove the groups. Repeated calls: no effect."""
+        self.close_files()
+        directories = {directory for _, directory in self._directories.values()}
+        self._directories = {}
+        await remove_groups(directories, self._thaw_files)
+        for parent in {directory.parent for directory in directories}:
+            with contextlib.suppress(OSError):  # others are still in it
+                parent.rmdir()
+
+
+class NodeGroup:
+    """The parent of all sandboxes' groups of one node; made when the first sandbox is, removed with the last."""
+
+    def __init__(self, name: str, hierarchies: list[Hierarchy], *, is_root: bool) -> None:
+        self._name = name
+        self._parents: dict[str, tuple[Hierarchy, Path]] = {}
+        self._missing: list[str] = []
+        chosen = choose_hierarchies(hierarchies)
+        for control in CONTROLS:
+            if control not in chosen:
+                self._missing.append(f"no cgroup controller for {control}: {_WITHOUT[control]}")
+                continue
+            self._find_parent(control, chosen[control], is_root=is_root)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """One sentence for every control that is not to be had."""
+        return tuple(self._missing)
+
+    def _find_parent(self, control: str, hierarchy: Hierarchy, *, is_root: bool) -> None:
+        """Try the root of the hierarchy (only root may), then this process's own group."""
+        bases = [hierarchy.root, hierarchy.own] if is_root else [hierarchy.own]
+        reason: OSError | None = None
+        for base in bases:
+            parent = base / self._name
+            try:
+                self._try(control, hierarchy.version, parent)
+            except OSError as error:
+                reason = error
+            else:
+                self._parents[control] = (hierarchy, parent)
+                return
+        self._missing.append(f"no permission for cgroup control {control} ({reason}): {_WITHOUT[control]}")
+
+    def _try(self, control: str, version: int, parent: Path) -> None:
+        """Make a group, write what will be written, remove it."""
+        probe = parent / f"probe-{os.getpid()}"
+        try:
+            self._make(control, version, parent, probe, 128)
+            SandboxGroup("probe", {control: (version, probe)}).close_files()
+        finally:
+            for directory in (probe, parent):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+
+    def _make(self, control: str, version: int, parent: Path, directory: Path, memory_mib: int) -> None:
+        parent.mkdir(exist_ok=True)
+        if version == 2 and control != "freezer":
+            for above in (parent.parent, parent):
+                _enable(above, control)
+        directory.mkdir(exist_ok=True)
+        for setting in plan_settings(control, version, memory_mib):
+            try:
+                _write(directory / setting.file, setting.value)
+            except FileNotFoundError:
+                if not setting.is_optional:
+                    raise
+
+    def create(self, name: str, memory_mib: int) -> SandboxGroup:
+        """
+        Make the groups of one sandbox, limited and empty.
+
+        Raises:
+            SandboxError: If the kernel refused what it had allowed before; nothing is left behind.
+        """
+        directories: dict[str, tuple[int, Path]] = {}
+        try:
+            for control, (hierarchy, parent) in self._parents.items():
+                directory = parent / name
+                directories[control] = (hierarchy.version, directory)
+                self._make(control, hierarchy.version, parent, directory, memory_mib)
+            return SandboxGroup(name, directories)
+        except OSError as error:
+            for _, directory in directories.values():
+                for each in (directory, directory.parent):
+                    with contextlib.suppress(OSError):
+                        each.rmdir()
+            raise SandboxError(
+                f"cannot make the cgroups of sandbox {name}: {error}", retryable=True
+            ) from error
+
+
+def leftover_groups(hierarchies: list[Hierarchy], environments: Path) -> dict[str, set[Path]]:
+    """Return the groups that any node with this data directory has made, by the sandbox's name."""
+    found: dict[str, set[Path]] = {}
+    bases = {base for hierarchy in hierarchies for base in (hierarchy.root, hierarchy.own)}
+    for base in bases:
+        for group in base.glob(f"remora-*-{_digest(environments)}/*/"):
+            found.setdefault(group.name, set()).add(group)
+    return found
+
+
+async def remove_groups(directories: set[Path], thaw_files: tuple[str, ...]) -> bool:
+    """
+    Remove groups; whoever is inside is killed first, thawed, and waited for.
+
+    Returns:
+        True if all are gone.
+    """
+    left = set(directories)
+    for _ in range(REMOVE_ROUNDS_MAX):
+        for directory in sorted(left):
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                left.discard(directory)
+            except OSError:
+                continue
+            else:
+                left.discard(directory)
+        if not left:
+            return True
+        await kill_and_wait(_pids_of(left), within_s=KILL_WAIT_S, and_then=thaw_files)
+    return False
+
+
+async def sweep_groups(directories: set[Path]) -> bool:
+    """Remove the groups of a sandbox whose node is dead, and their parents if that was the last."""
+    thaw_files = tuple(
+        str(file) for directory in directories if (file := directory / "freezer.state").exists()
+    )
+    for file in thaw_files:
+        thaw_file(file)
+    is_gone = await remove_groups(directories, thaw_files)
+    for parent in {directory.parent for directory in directories}:
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+    return is_gone
+
+
+def find_hierarchies() -> list[Hierarchy]:
+    """Read what this machine has mounted; nothing if that cannot be read."""
+    try:
+        mountinfo = Path("/proc/self/mountinfo").read_text()
+        own_groups = Path("/proc/self/cgroup").read_text()
+    except OSError:
+        return []
+    controllers: dict[Path, str] = {}
+    for line in mountinfo.splitlines():
+        if " - cgroup2 " in line:
+            root = Path(_unescape(line.split()[4]))
+            with contextlib.suppress(OSError):
+                controllers[root] = (root / "cgroup.controllers").read_text()
+    return read_hierarchies(mountinfo, own_groups, controllers)
+
+
+def _digest(environments: Path) -> str:
+    return hashlib.sha256(os.fsencode(environments.resolve())).hexdigest()[:12]
+
+
+def _unescape(text: str) -> str:
+    """Mount points in mountinfo have spaces and the like as octal numbers."""
+    return text.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in text else text
+
+
+def _write(file: Path, text: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _enable(group: Path, control: str) -> None:
+    """Let the children of a v2 group have a control, unless they have it."""
+    if control not in (group / "cgroup.subtree_control").read_text().split():
+        _write(group / "cgroup.subtree_control", f"+{control}")
+
+
+def _pids_of(directories: set[Path]) -> list[int]:
+    found: set[int] = set()
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            found.update(map(int, (directory / "cgroup.procs").read_text().split()))
+    return sorted(found)

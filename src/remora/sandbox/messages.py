@@ -1,0 +1,160 @@
+"""The words spoken with remora-init: orders are encoded, reports decoded; the format is told in `remora_init.c`."""
+
+from __future__ import annotations
+
+import resource
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remora.sandbox.base import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PROTOCOL_VERSION = 1
+MESSAGE_BYTES_MAX = 256 * 1024
+"""Longest order that remora-init takes."""
+REPORT_BYTES_MAX = 64
+"""No report is longer."""
+
+KILL_ALL = b"A"
+FREEZE = b"Z"
+THAW = b"T"
+
+UNCHANGED = 0xFFFFFFFF
+"""The user or group that a process keeps when it is not told another."""
+
+LIMITS = ((resource.RLIMIT_NOFILE, 1024, 1024), (resource.RLIMIT_CORE, 0, 0))
+"""What every process is limited to: `(resource, soft, hard)`. Source: 1,024 descriptors, Lambda quotas."""
+
+_START = struct.Struct("<cIIIHHH")
+_LIMIT = struct.Struct("<IQQ")
+_KILL = struct.Struct("<cIi")
+_PAIR = struct.Struct("<II")
+_EXIT = struct.Struct("<IIIQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first report: the listener's port; the listener comes with it."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Process `number` was executed as `pid`."""
+
+    number: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Process `number` could not be executed."""
+
+    number: int
+    errno: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """Process `number` ended."""
+
+    number: int
+    how: Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """Nothing but pid 1 is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thawed:
+    """Everything was continued by signals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An order that began with `first` made no sense to remora-init."""
+
+    first: int
+
+
+Report = Hello | Started | Failed | Exited | Emptied | Thawed | Refused
+
+
+def start(
+    number: int,
+    *,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    uid: int = UNCHANGED,
+    gid: int = UNCHANGED,
+) -> bytes:
+    """
+    Encode the order to start a process; its output descriptor travels with it.
+
+    Raises:
+        ValueError: If a string holds a NUL, argv is empty, or there are too many strings.
+    """
+    strings = [cwd, *argv, *(f"{name}={value}" for name, value in env.items())]
+    packed = "\0".join(strings).encode("utf-8", "surrogateescape") + b"\0"
+    if not argv or packed.count(b"\0") != len(strings):
+        raise ValueError("a process needs a program, and no string of it may hold a NUL")
+    try:
+        head = _START.pack(b"S", number, uid, gid, len(LIMITS), len(argv), len(env))
+    except struct.error as error:
+        raise ValueError(
+            f"cannot encode a process with {len(argv)} arguments, {len(env)} variables"
+        ) from error
+    return head + b"".join(_LIMIT.pack(*limit) for limit in LIMITS) + packed
+
+
+def kill(number: int, signal: int) -> bytes:
+    """Encode the order to signal the group of process `number`."""
+    return _KILL.pack(b"K", number, signal)
+
+
+def join(*, has_thaw: bool) -> bytes:
+    """Encode the order that later processes join the cgroups whose files travel with it."""
+    return b"C" + bytes([has_thaw])
+
+
+def read(message: bytes) -> Report:
+    """
+    Decode one report.
+
+    Raises:
+        ValueError: If it is none; remora-init is of another version, or not remora-init.
+    """
+    kind, rest = message[:1], message[1:]
+    try:
+        match kind:
+            case b"S":
+                return Started(*_PAIR.unpack(rest))
+            case b"X":
+                number, code, signal, cpu_us, peak_kib = _EXIT.unpack(rest)
+                return Exited(number, Exit(None if signal else code, signal or None, cpu_us, peak_kib))
+            case b"F":
+                return Failed(*_PAIR.unpack(rest))
+            case b"H":
+                version, port = _PAIR.unpack(rest)
+                if version != PROTOCOL_VERSION:
+                    raise ValueError(
+                        f"remora-init speaks version {version}, not {PROTOCOL_VERSION}: install anew"
+                    )
+                return Hello(port)
+            case b"E" if not rest:
+                return Emptied()
+            case b"T" if not rest:
+                return Thawed()
+            case b"B" if len(rest) == 1:
+                return Refused(rest[0])
+            case _:
+                raise ValueError(f"remora-init sent {message[:16]!r}, which is no report")
+    except struct.error as error:
+        raise ValueError(f"remora-init sent {message[:16]!r}, which is too short or too long") from error

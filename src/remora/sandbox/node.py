@@ -1,0 +1,117 @@
+"""All sandboxes of one node: made, counted, and found again after the node has died."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from remora.sandbox import launch
+from remora.sandbox.base import SandboxError, SandboxPlan
+from remora.sandbox.cgroups import (
+    Hierarchy,
+    NodeGroup,
+    find_hierarchies,
+    group_name,
+    leftover_groups,
+    sweep_groups,
+)
+from remora.sandbox.supervised import Habitat, SupervisedSandbox, remove_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from remora.sandbox.base import Watcher
+    from remora.sandbox.cgroups import SandboxGroup
+
+
+class SandboxesOfNode:
+    """
+    What every driver that uses remora-init does the same way.
+
+    Args:
+        environments: Parent of every plan's directory.
+        node: Shows in the names of cgroups.
+    """
+
+    def __init__(self, environments: Path, node: str) -> None:
+        self._environments = environments
+        self._node = node
+        self._living: set[str] = set()
+        self._hierarchies: list[Hierarchy] = find_hierarchies()
+        self._known_group: NodeGroup | None = None
+
+    def __repr__(self) -> str:
+        return f"<SandboxesOfNode {self._node} living={len(self._living)}>"
+
+    def _group(self) -> NodeGroup:
+        if self._known_group is None:
+            name = group_name(self._environments, self._node)
+            self._known_group = NodeGroup(name, self._hierarchies, is_root=os.geteuid() == 0)
+        return self._known_group
+
+    def missing(self) -> tuple[str, ...]:
+        """One sentence for every limit that cannot be enforced here."""
+        return self._group().missing
+
+    async def create(
+        self, plan: SandboxPlan, watcher: Watcher, habitat: Habitat, prepare: Callable[[], list[str]]
+    ) -> SupervisedSandbox:
+        """
+        Make one sandbox.
+
+        Args:
+            plan: What is wanted.
+            watcher: Who is told.
+            habitat: What the driver decided.
+            prepare: Makes the plan's directory, and returns the command to start.
+
+        Raises:
+            SandboxError: If it could not be made; nothing of it is left behind.
+
+        **Cancellation:** nothing of it is left behind.
+        """
+        if plan.name in self._living:
+            raise SandboxError(f"there is a living sandbox called {plan.name} already")
+        self._living.add(plan.name)
+        group: SandboxGroup | None = None
+        init: launch.Init | None = None
+        try:
+            argv = prepare()
+            group = self._group().create(plan.name, plan.memory_mib)
+            init = await launch.launch(argv, plan.directory / "control")
+            return SupervisedSandbox(
+                plan, watcher, init, group, habitat, forget=lambda: self._living.discard(plan.name)
+            )
+        except BaseException as error:
+            undoing = asyncio.ensure_future(self._undo(plan, group, init))
+            await launch.uncancelled(undoing)
+            if isinstance(error, OSError):
+                raise SandboxError(f"cannot make sandbox {plan.name}: {error}", retryable=True) from error
+            raise
+
+    async def _undo(self, plan: SandboxPlan, group: SandboxGroup | None, init: launch.Init | None) -> None:
+        if init is not None:
+            await init.stop()
+        if group is not None:
+            await group.remove()
+        await asyncio.to_thread(remove_tree, plan.directory)
+        self._living.discard(plan.name)
+
+    async def sweep(self) -> int:
+        """Remove what a dead predecessor left; see `SandboxDriver.sweep`."""
+        groups = leftover_groups(self._hierarchies, self._environments)
+        directories = (
+            {entry.name: entry for entry in self._environments.iterdir() if entry.is_dir()}
+            if self._environments.is_dir()
+            else {}
+        )
+        swept = 0
+        for name in sorted((groups.keys() | directories.keys()) - self._living):
+            await sweep_groups(groups.get(name, set()))
+            if name in directories:
+                await launch.finish_leftover(directories[name] / "control")
+                await asyncio.to_thread(remove_tree, directories[name])
+            swept += not name.startswith(".")
+        return swept
