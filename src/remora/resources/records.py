@@ -53,7 +53,7 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
     last_update_status_reason: str | None = None
     last_update_status_reason_code: str | None = None
     extra: dict[str, object] = {}
-    """Members that are stored and echoed but change nothing here (TracingConfig, LoggingConfig, VpcConfig, …)."""
+    """Members that are stored and echoed but change nothing here (TracingConfig, VpcConfig, …)."""
 
 
 class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,3 +75,23 @@ class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     code_size_bytes: int
     unzipped_bytes: int
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs to a function's name, whatever its version."""
+
+    latest: FunctionVersion
+    """`$LATEST` as the API shows it."""
+    serving: FunctionVersion | None = None
+    """What invocations of `$LATEST` run while `latest` is being prepared, or could not be; None: `latest`."""
+    tags: dict[str, str] = {}
+    next_version: int = 1
+    """Number of the next version to be published; numbers are never used again."""
+
+
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs to a layer's name, whatever its version."""
+
+    name: str
+    next_version: int = 1
+    """Number of the next version to be published; numbers are never used again."""

@@ -1,0 +1,1 @@
+"""Turns uploaded zips and layers into read-only directories named by digest."""

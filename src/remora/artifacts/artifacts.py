@@ -1,0 +1,206 @@
+"""
+Everything on disk that functions are made of: zips, unpacked code, merged layers; shared by digest.
+
+Zips are the truth, directories can be made from them again. What nobody refers to is removed by `collect`;
+what somebody holds (an upload on its way to a record, a living deployment) is kept even without a record.
+All work on files happens in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from remora.artifacts.archive import unpack
+from remora.artifacts.blobs import digest_of, write_blob
+from remora.artifacts.layers import merge, stack_digest
+from remora.artifacts.trees import make_tree, remove_tree, sweep, tree_bytes
+from remora.artifacts.turns import Turns
+from remora.resources.packages import Package
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Live(NamedTuple):
+    """What records refer to: digests of zips, and lists of layers by the digests of their zips."""
+
+    digests: set[str]
+    stacks: set[tuple[str, ...]]
+
+
+class Artifacts:
+    """
+    Keeps zips, code and merged layers below one directory.
+
+    Args:
+        directory: The node's data directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._boot = directory / "boot-id"
+        self._blobs = directory / "blobs"
+        self._code = directory / "code"
+        self._opt = directory / "opt"
+        self._turns = Turns()
+        self._held: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<Artifacts {self._blobs.parent} held={len(self._held)}>"
+
+    async def open(self) -> None:
+        """
+        Make the directories and remove what a dead process left unfinished.
+
+        Directories that were made before the machine last started are removed, too: unlike zips they are not
+        synced, so a power failure may have left them incomplete. They are made again when they are needed.
+
+        Raises:
+            OSError: If the directory cannot be written.
+        """
+        await asyncio.to_thread(self._open)
+
+    @asynccontextmanager
+    async def receiving(self, content: bytes) -> AsyncIterator[Package]:
+        """
+        Check a zip, keep and unpack it; it is held until the block is left, then records must refer to it.
+
+        Raises:
+            ArchiveError: If it is refused; nothing of it is left behind.
+            OSError: If the disk cannot take it; nothing of it is left behind.
+        """
+        digest = await asyncio.to_thread(digest_of, content)
+        with self.holding((digest,)):
+            async with self._turns.of(digest):
+                unzipped_bytes = await asyncio.to_thread(self._receive, digest, content)
+            yield Package(digest=digest, size_bytes=len(content), unzipped_bytes=unzipped_bytes)
+
+    async def code(self, digest: str) -> Path:
+        """
+        Return the read-only directory of an unpacked zip; it is unpacked now if it is not there.
+
+        Raises:
+            FileNotFoundError: If there is no such zip.
+            ArchiveError: If it is damaged.
+            OSError: If the disk cannot take it.
+        """
+        path = self._code / digest
+        with self.holding((digest,)):
+            async with self._turns.of(digest):
+                await asyncio.to_thread(make_tree, self._code, digest, partial(unpack, self._blobs / digest))
+        return path
+
+    async def stack(self, digests: Sequence[str]) -> Path:
+        """
+        Return the read-only directory of merged layers; they are merged now if it is not there.
+
+        Args:
+            digests: Of the layers' zips, the earliest first.
+
+        Raises:
+            As `code`.
+        """
+        name = stack_digest(digests)
+        with self.holding((name, *digests)):
+            trees = [await self.code(digest) for digest in digests]
+            async with self._turns.of(name):
+                return await asyncio.to_thread(make_tree, self._opt, name, partial(merge, trees))
+
+    def blob(self, digest: str) -> Path:
+        """Return where the zip with this digest is, if it is there."""
+        return self._blobs / digest
+
+    @contextmanager
+    def holding(self, names: Iterable[str]) -> Iterator[None]:
+        """Keep what is called so (digests of zips and stacks) until the block is left."""
+        release = self.hold(names)
+        try:
+            yield
+        finally:
+            release()
+
+    def hold(self, names: Iterable[str]) -> Callable[[], None]:
+        """Keep what is called so until the returned function is called, once."""
+        held = tuple(names)
+        self._held.update(held)
+
+        def release() -> None:
+            for name in held:
+                self._held[name] -= 1
+                if not self._held[name]:
+                    del self._held[name]
+
+        return release
+
+    async def collect(self, live: Callable[[], Live]) -> int:
+        """
+        Remove whatever nobody refers to.
+
+        Args:
+            live: Says what records refer to; asked again before each removal.
+
+        Returns:
+            How many zips and directories were removed.
+
+        **Cancellation:** some are removed, the others by the next call.
+        """
+        removed = 0
+        for directory in (self._blobs, self._code, self._opt):
+            for path in await asyncio.to_thread(_entries, directory):
+                async with self._turns.of(path.name):
+                    if self._is_dead(path.name, live()):
+                        await asyncio.to_thread(_remove, path)
+                        removed += 1
+        return removed
+
+    def _is_dead(self, name: str, live: Live) -> bool:
+        return (
+            name not in self._held
+            and name not in live.digests
+            and all(name != stack_digest(digests) for digests in live.stacks)
+        )
+
+    def _open(self) -> None:
+        for directory in (self._blobs, self._code, self._opt):
+            directory.mkdir(parents=True, exist_ok=True)
+            sweep(directory)
+        boot_id = _BOOT_ID.read_text() if _BOOT_ID.exists() else ""
+        if not self._boot.exists() or self._boot.read_text() != boot_id:
+            for directory in (self._code, self._opt):
+                for path in _entries(directory):
+                    remove_tree(path)
+            self._boot.write_text(boot_id)
+
+    def _receive(self, digest: str, content: bytes) -> int:
+        """Write and unpack one zip; a refused one leaves nothing."""
+        code = self._code / digest
+        blob = self._blobs / digest
+        if blob.exists() and code.is_dir():
+            return tree_bytes(code)
+        is_new = not blob.exists()
+        write_blob(self._blobs, digest, content)
+        counted: list[int] = []
+        try:
+            make_tree(self._code, digest, lambda target: counted.append(unpack(blob, target)))
+        except BaseException:
+            if is_new:
+                blob.unlink(missing_ok=True)
+            raise
+        return counted[0] if counted else tree_bytes(code)
+
+
+def _entries(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if not path.name.startswith(".")]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""Files named by their SHA-256, written to a temporary name, synced, renamed: a name means a whole file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEMPORARY: Final = ".new-"
+"""What the names of unfinished files and directories begin with; leftovers are removed at start."""
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of `content`, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_blob(directory: Path, digest: str, content: bytes) -> Path:
+    """
+    Keep a blob; when this returns it survives a power failure. One that is there already is left alone.
+
+    Args:
+        directory: Where blobs are kept; exists.
+        digest: SHA-256 of `content`.
+        content: The blob.
+
+    Raises:
+        OSError: If the disk cannot take it; nothing is left behind.
+    """
+    path = directory / digest
+    if path.exists():
+        return path
+    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)  # noqa: PTH104
+    except BaseException:
+        os.unlink(temporary)  # noqa: PTH108
+        raise
+    sync_directory(directory)
+    return path
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in `directory` survive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

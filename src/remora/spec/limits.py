@@ -1,0 +1,48 @@
+"""
+Every limit of the Lambda API that this node keeps, with its unit in the name and its source beside it.
+
+Sources: *quotas* is "Lambda quotas" of the AWS Lambda Developer Guide, *model* the service model in botocore
+(`lambda/2015-03-31/service-2.json`), *reference* the page of the operation in the AWS Lambda API Reference,
+*own* a bound of this node where AWS publishes none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Function configuration. The model is wider (managed instances); for ordinary functions the quotas apply.
+TIMEOUT_S_MIN: Final = 1  # model
+TIMEOUT_S_MAX: Final = 900  # quotas
+TIMEOUT_S_DEFAULT: Final = 3  # reference, CreateFunction
+MEMORY_MIB_MIN: Final = 128  # quotas
+MEMORY_MIB_MAX: Final = 10_240  # quotas
+MEMORY_MIB_DEFAULT: Final = 128  # reference, CreateFunction
+EPHEMERAL_MIB_MIN: Final = 512  # quotas
+EPHEMERAL_MIB_MAX: Final = 10_240  # quotas
+EPHEMERAL_MIB_DEFAULT: Final = 512  # quotas
+FUNCTION_NAME_CHARACTERS_MAX: Final = 64  # reference, CreateFunction
+LAYER_NAME_CHARACTERS_MAX: Final = 140  # reference, PublishLayerVersion
+VARIABLES_BYTES_MAX: Final = 4_096  # quotas
+LAYERS_PER_FUNCTION_MAX: Final = 5  # quotas
+TAGS_PER_FUNCTION_MAX: Final = 50  # quotas
+
+# Packages.
+ZIP_INLINE_BYTES_MAX: Final = 52_428_800  # quotas
+UNZIPPED_BYTES_MAX: Final = 262_144_000  # quotas: code and all layers together
+ARCHIVE_ENTRIES_MAX: Final = 100_000  # own: files and directories of one archive
+SYMLINK_TARGET_BYTES_MAX: Final = 4_095  # own: PATH_MAX of Linux without the closing zero
+TOTAL_CODE_BYTES_MAX: Final = 80_530_636_800  # quotas: 75 GB of zips
+
+# Requests and responses.
+CREATE_FUNCTION_BODY_BYTES_MAX: Final = 70_167_211  # observed in AWS's own error text
+INVOKE_PAYLOAD_BYTES_MAX: Final = 6_291_456  # quotas: synchronous, each way
+INVOKE_RESPONSE_BYTES_MAX: Final = 6_291_556  # observed in AWS's own error text
+EVENT_PAYLOAD_BYTES_MAX: Final = 1_048_576  # quotas: asynchronous
+OTHER_BODY_BYTES_MAX: Final = 6_291_456  # own: operations that carry no package
+CLIENT_CONTEXT_BYTES_MAX: Final = 3_583  # reference, Invoke: in its base64 form
+LOG_TAIL_BYTES_MAX: Final = 4_096  # reference, Invoke
+LIST_ITEMS_MAX: Final = 50  # reference, ListFunctions and its likes: more is cut without a word
+DOWNLOAD_URL_S: Final = 600  # reference, GetFunction: the link is valid for ten minutes
+
+# Account.
+CONCURRENT_EXECUTIONS_DEFAULT: Final = 1_000  # quotas

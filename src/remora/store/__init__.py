@@ -1,0 +1,1 @@
+"""Keeps records on disk, each change a transaction."""

@@ -1,0 +1,175 @@
+"""
+The store on one disk: SQLite in WAL mode, written by one thread.
+
+`synchronous=FULL` makes every commit wait for the disk, so what was acknowledged survives a power failure.
+All statements run in one thread of their own, never in the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from remora.store.base import Document, StoreError
+from remora.store.lock import DirectoryLock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+# Marks the file as ours ("RMRA") and says which layout it has.
+_APPLICATION_ID = 0x524D5241
+_LAYOUT = 1
+
+_CREATE = """
+    CREATE TABLE record (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        content BLOB NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) WITHOUT ROWID
+"""
+_READ_ALL = "SELECT kind, key, content FROM record ORDER BY kind, key"
+_PUT = """
+    INSERT INTO record (kind, key, content) VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET content = excluded.content
+"""
+_DELETE = "DELETE FROM record WHERE kind = ? AND key = ?"
+
+
+class SqliteStore:
+    """
+    Keeps documents in `directory/remora.db`.
+
+    Args:
+        directory: Made if it does not exist; locked against other nodes while the store is open.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path = directory / "remora.db"
+        self._lock = DirectoryLock(directory)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._connection: sqlite3.Connection | None = None
+        self._commits = 0
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open" if self._connection else "new"
+        return f"<SqliteStore {self._path} {state} commits={self._commits}>"
+
+    async def load(self) -> list[Document]:
+        """
+        Open the store and read everything.
+
+        Raises:
+            StoreError: If another node uses the directory; if the file is damaged, or not of this version.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+
+    async def commit(self, changes: Sequence[Document]) -> None:
+        """
+        Write all changes in one transaction.
+
+        Raises:
+            StoreError: If nothing was written.
+
+        **Cancellation:** the transaction is finished all the same.
+        """
+        if changes:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, tuple(changes))
+
+    async def close(self) -> None:
+        """
+        Finish what was accepted, close the file, give the directory free. Repeated calls: no effect.
+
+        **Cancellation:** the store is closed all the same.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+        await asyncio.shield(closing)
+
+    def _load(self) -> list[Document]:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot make the data directory {self._directory}: {error.strerror}; choose another one"
+            ) from error
+        self._lock.acquire()
+        try:
+            self._connection = self._open()
+            return [Document(*row) for row in self._connection.execute(_READ_ALL)]
+        except sqlite3.DatabaseError as error:
+            self._close()
+            raise self._wrapped("cannot read", error) from error
+        except StoreError:
+            self._close()
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        """Open or make the file, and look whether it is whole and ours."""
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._connection = connection
+        application, layout = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if (tables and application != _APPLICATION_ID) or layout > _LAYOUT:
+            raise StoreError(
+                f"{self._path} was not written by this version of remora (application {application}, "
+                f"layout {layout}); use a newer remora or another data directory"
+            )
+        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise sqlite3.DatabaseError(damage)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if not tables:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+            connection.execute(_CREATE)
+            connection.execute("COMMIT")
+        return connection
+
+    def _commit(self, changes: tuple[Document, ...]) -> None:
+        connection = self._connection
+        assert connection is not None, "a store is loaded before it is written"
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for change in changes:
+                if change.content is None:
+                    connection.execute(_DELETE, (change.kind, change.key))
+                else:
+                    connection.execute(_PUT, change)
+            connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise self._wrapped("cannot write", error) from error
+        self._commits += 1
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._lock.release()
+
+    def _wrapped(self, attempt: str, error: sqlite3.DatabaseError) -> StoreError:
+        """Tell what to do about an error of SQLite."""
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = code & 0xFF if code is not None else None
+        if primary == sqlite3.SQLITE_FULL:
+            return StoreError(f"{attempt} {self._path}: the disk is full; free some space", retryable=True)
+        if primary in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT} or primary is None:
+            return StoreError(
+                f"{attempt} {self._path}: the file is damaged ({error}); restore it from a backup, "
+                "or move it away to start empty"
+            )
+        return StoreError(f"{attempt} {self._path}: {error}; look after the disk", retryable=True)
