@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from remora.runtimes.layout import RuntimeLayout
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Deployment:
     """
     A function version with everything on disk: what an environment is made from.
 
     Two deployments with the same `key` are interchangeable; an environment serves one key for ever.
+    Its directories stay on disk while anything refers to the object: whoever runs an environment keeps it.
 
     Args:
         key: Changes whenever code, layers, runtime or configuration change.
