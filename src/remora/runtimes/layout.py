@@ -17,7 +17,7 @@ class RuntimeLayout:
 
     Args:
         name: The identifier that functions use, `python3.12`.
-        mounts: `(directory of the host, path inside)`, for /var/lang and /var/runtime; empty for `provided.*`.
+        mounts: `(directory of the host, path inside)`, /var/lang and /var/runtime; none for `provided.*`.
         bootstraps: Paths (inside) of the program to start, the first that exists is taken.
         variables: What the runtime adds to the process environment (paths as inside), PYTHONPATH for example.
         version: Shown in INIT_START, `python:3.12.v1`; empty for `provided.*`.
