@@ -10,6 +10,7 @@ class Verdict(Enum):
     """What happens to the invocation."""
 
     REUSE = "an idle environment takes it"
+    LINGER = "it waits a moment for an environment that has answered and is about to be done"
     START = "it waits, and one more environment is made"
     WAIT = "it waits for an environment that is being made for nobody else"
     REFUSE = "it is throttled"
@@ -23,6 +24,7 @@ class Counts:
     Args:
         idle: Environments of the deployment that are available.
         starting: Environments of the deployment that are being made or reset.
+        finishing: Environments of the deployment that have answered, but are not available yet.
         waiting: Invocations of the deployment that wait already.
         in_flight: Invocations of all functions, running or waiting.
         limit: Concurrent executions allowed in total.
@@ -30,6 +32,7 @@ class Counts:
 
     idle: int
     starting: int
+    finishing: int
     waiting: int
     in_flight: int
     limit: int
@@ -43,4 +46,6 @@ def assign(counts: Counts) -> Verdict:
         return Verdict.REUSE
     if counts.starting > counts.waiting:
         return Verdict.WAIT
+    if counts.starting + counts.finishing > counts.waiting:
+        return Verdict.LINGER
     return Verdict.START

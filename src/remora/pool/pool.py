@@ -39,6 +39,14 @@ if TYPE_CHECKING:
     from remora.telemetry.timeline import Timelines
 
 
+LINGER_S = 0.02
+"""
+How long an invocation waits for an environment that has answered already before another one is made.
+
+A client that calls again at once arrives before the runtime has asked for the next invocation.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     """
@@ -61,13 +69,14 @@ class PoolSettings:
     network: Network = "none"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
     """An invocation without an environment."""
 
     request_id: str
     request: InvokeRequest
     answer: asyncio.Future[InvokeResult]
+    lingering: asyncio.TimerHandle | None = None
 
 
 class MemberState(Enum):
@@ -76,11 +85,12 @@ class MemberState(Enum):
     STARTING = "init"
     IDLE = "idle"
     BUSY = "busy"
-    """It has an invocation, or is being reset after one."""
+    FINISHING = "finishing"
+    """The invoker has its answer; extensions still work, or the environment is being reset."""
     STOPPING = "stopping"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
     """An environment of a group."""
 
@@ -102,6 +112,7 @@ class Group:
     idle: list[Member] = field(default_factory=list)
     waiting: deque[Waiting] = field(default_factory=deque)
     starting: int = 0
+    finishing: int = 0
     is_retired: bool = False
     """True after an update or deletion of the function: its environments go as they become idle."""
 
@@ -161,7 +172,16 @@ class Pool:
             raise PoolError("the node is shutting down")
         group = self._groups.get(deployment.key) or Group(deployment)
         limit = self._settings.concurrency
-        verdict = assign(Counts(len(group.idle), group.starting, len(group.waiting), self._in_flight, limit))
+        verdict = assign(
+            Counts(
+                idle=len(group.idle),
+                starting=group.starting,
+                finishing=group.finishing,
+                waiting=len(group.waiting),
+                in_flight=self._in_flight,
+                limit=limit,
+            )
+        )
         if verdict is Verdict.REFUSE:
             raise Throttled("ConcurrentInvocationLimitExceeded")
         self._groups[deployment.key] = group
@@ -177,6 +197,9 @@ class Pool:
             group.waiting.append(waiting)
             if verdict is Verdict.START:
                 self._start_member(group)
+            elif verdict is Verdict.LINGER:
+                loop = asyncio.get_running_loop()
+                waiting.lingering = loop.call_later(LINGER_S, self._lingered, group, waiting)
         return await answer
 
     def _new_trace_id(self) -> str:
@@ -188,10 +211,14 @@ class Pool:
         if member.retirement is not None:
             member.retirement.cancel()
             member.retirement = None
+        if waiting.lingering is not None:
+            waiting.lingering.cancel()
         member.state = MemberState.BUSY
         answer = waiting.answer
 
         def answered(result: InvokeResult) -> None:
+            member.state = MemberState.FINISHING
+            member.group.finishing += 1
             if not answer.done():
                 answer.set_result(result)
 
@@ -295,16 +322,26 @@ class Pool:
             if not group.members and not group.waiting and self._groups.get(group.deployment.key) is group:
                 del self._groups[group.deployment.key]
             self._changed.set()
-            while group.starting < len(group.waiting) and not self._is_closing:
-                self._start_member(group)
+            self._start_missing(group)
+
+    def _lingered(self, group: Group, waiting: Waiting) -> None:
+        if waiting in group.waiting:
+            self._start_missing(group)
+
+    def _start_missing(self, group: Group) -> None:
+        """Make environments for invocations that wait and have none under way."""
+        while group.starting < len(group.waiting) and not self._is_closing:
+            self._start_member(group)
 
     def _uncount(self, member: Member) -> None:
         """Take back what the member counted for until now."""
         if member.state is MemberState.STARTING:
             member.group.starting -= 1
             member.state = MemberState.IDLE
-        elif member.state is MemberState.BUSY:
+        elif member.state in (MemberState.BUSY, MemberState.FINISHING):
             self._in_flight -= 1
+            if member.state is MemberState.FINISHING:
+                member.group.finishing -= 1
             member.state = MemberState.IDLE
             self._changed.set()
 

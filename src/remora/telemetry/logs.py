@@ -54,6 +54,12 @@ class Follower:
         self._lines.append(line)
         self._arrived.set()
 
+    def take(self) -> list[StreamLine]:
+        """Return what has come and was not read yet."""
+        lines = list(self._lines)
+        self._lines.clear()
+        return lines
+
     async def lines(self) -> AsyncIterator[StreamLine]:
         """Yield lines for ever."""
         while True:

@@ -1,0 +1,75 @@
+"""What an operator decides about a node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from remora.sandbox.base import Network
+
+DEFAULT_PORT = 9000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """
+    One node's settings.
+
+    Args:
+        data: Directory of everything that is kept; made if it is not there.
+        port: TCP port on the loopback interface; 0 takes a free one.
+        driver: Sandbox driver, `bubblewrap` or `process`.
+        region: AWS region that the node plays.
+        account: Account number, 12 digits.
+        idle_s: How long an environment may be idle before it is shut down, seconds.
+        concurrency: Concurrent executions allowed in total.
+        network: What functions can reach: `none` or `host`.
+        runtimes: Where prepared runtimes are kept; None for the user's cache directory.
+    """
+
+    data: Path
+    port: int = DEFAULT_PORT
+    driver: str = "bubblewrap"
+    region: str = "us-east-1"
+    account: str = "000000000000"
+    idle_s: float = 300.0
+    concurrency: int = 1000
+    network: Network = "none"
+    runtimes: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """
+    A node that is up.
+
+    Args:
+        endpoint: Base URL for clients.
+        region: Its region.
+        account: Its account number.
+        driver: Its sandbox driver.
+        missing: What this machine cannot do for it, one sentence each.
+    """
+
+    endpoint: str
+    region: str
+    account: str
+    driver: str
+    missing: tuple[str, ...]
+
+
+class NodeError(Exception):
+    """
+    A node could not be started.
+
+    Args:
+        message: What was attempted, on what.
+        hint: What to do.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
