@@ -40,7 +40,7 @@ def _milliseconds(_context: click.Context, _parameter: click.Parameter, value: s
 @click.option(
     "--since",
     "since_ms",
-    type=_Duration(),
+    callback=_milliseconds,
     metavar="DURATION",
     help="Only lines this young: 30s, 10m, 2h, 1d.",
 )
@@ -58,16 +58,26 @@ def command(
     timestamps: bool,
     as_json: bool,
 ) -> None:
-    """Print the log of FUNCTION, extensions included: a name, or an ARN."""
-    query = {"function": function}
+    """Print what FUNCTION (a name or an ARN) wrote."""
+    query = {"function": _name(function)}
     if since_ms is not None:
         query["since_ms"] = str(max(0, SystemClock().wall_ms() - since_ms))
     if request_id:
         query["request_id"] = request_id
     if follow:
         query["follow"] = "1"
+    is_empty = True
     for raw in lines(endpoint, "/_remora/logs", query, is_endless=follow):
+        is_empty = False
         click.echo(raw if as_json else _text(raw, with_time=timestamps))
+    if is_empty:
+        click.echo(f"no log lines of {query['function']}", err=True)
+
+
+def _name(function: str) -> str:
+    """Return the name in what the Lambda API takes for a function: a name or an ARN, perhaps qualified."""
+    parts = function.split(":")
+    return parts[6] if function.startswith("arn:") and len(parts) > 6 else parts[0]
 
 
 def _text(raw: bytes, *, with_time: bool) -> str:

@@ -15,6 +15,16 @@ from remora.cli.errors import FAILED, INTERRUPTED, USAGE, CommandError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_HELP = """
+Run AWS Lambda functions, with their extensions, on your own machine.
+
+\b
+remora up                             start a node; boto3 and the AWS CLI can talk to it
+remora run ./function -e event.json   run a function once, without a node
+
+Exit codes: 0 fine; 1 the function failed, or something does not exist; 2 wrong usage; 3 the node could not be
+reached or started; 130 interrupted.
+"""
 _COMMANDS = ("up", "run", "ps", "logs", "timeline", "version")
 
 
@@ -39,16 +49,7 @@ class _Commands(click.Group):
 )
 @click.version_option(remora.__version__, prog_name="remora", message="%(prog)s %(version)s")
 def commands() -> None:
-    r"""
-    Run AWS Lambda functions, with their extensions, on your own machine.
-
-    \b
-    remora up                             start a node; boto3 and the AWS CLI can talk to it
-    remora run ./function -e event.json   run a function once, without a node
-
-    Exit codes: 0 fine; 1 the function failed, or something does not exist; 2 wrong usage; 3 the node could not
-    be reached or started; 130 interrupted.
-    """
+    """Every command; without one, the help is shown."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

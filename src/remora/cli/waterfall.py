@@ -81,7 +81,9 @@ class Row:
     @property
     def duration_us(self) -> int:
         """From the first to the last moment of the row, microseconds."""
-        return self.spans[-1].end_us - self.spans[0].start_us if self.spans else 0
+        return max((span.end_us for span in self.spans), default=0) - min(
+            (span.start_us for span in self.spans), default=0
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ class _Phase:
     events: tuple[Event, ...]
     end_us: int
     ended: Event | None
+    init: tuple[Event, ...] = ()
+    """Of an invocation: the events of the init within it, which are not among its own."""
 
     @property
     def start_us(self) -> int:
@@ -155,8 +159,10 @@ class _Phase:
 
 def parts(timeline: Timeline) -> list[Part]:
     """Lay out a timeline: what to draw, from top to bottom."""
-    phases = list(_phases(timeline.events))
+    events = sorted(timeline.events, key=lambda event: event.at_us)
+    phases = list(_phases(events))
     names = _names(phases)
+    subscribed = frozenset(event.name for event in events if event.kind == "extension.done" and event.name)
     shown: list[Part] = []
     count = 0
     omitted: list[_Phase] = []
@@ -173,20 +179,20 @@ def parts(timeline: Timeline) -> list[Part]:
             shown.append(_omission(omitted))
             omitted = []
         if previous is not None:
-            shown.extend(_gap(timeline.events, previous.end_us, phase.start_us))
-        shown.append(_section(phase, count, names))
+            shown.extend(_gap(events, previous.end_us, phase.start_us))
+        shown.append(_section(phase, count, names, subscribed))
         if previous is None or phase.end_us > previous.end_us:
             previous = phase
     if omitted:
         shown.append(_omission(omitted))
-    if phases and _is_frozen_at_last(timeline.events):
+    if phases and _is_frozen_at_last(events):
         shown.append(Gap("frozen", None))
     return shown
 
 
 def costs(timeline: Timeline) -> list[Cost]:
     """Sum up what each extension cost in init, after the responses, and in shutdown."""
-    phases = list(_phases(timeline.events))
+    phases = list(_phases(sorted(timeline.events, key=lambda event: event.at_us)))
     result = []
     for name in _names(phases):
         inits = [phase for phase in phases if phase.name == "init" and name in phase.participants()]
@@ -195,8 +201,8 @@ def costs(timeline: Timeline) -> list[Cost]:
         result.append(
             Cost(
                 name=name,
-                registered_us=_since_start(inits[0], "extension.registered", name) if inits else None,
-                ready_us=_since_start(inits[0], "extension.ready", name) if inits else None,
+                registered_us=_registered_us(inits[0], name) if inits else None,
+                ready_us=_ready_us(inits[0], name) if inits else None,
                 tails_us=tuple(tail for tail in tails if tail is not None),
                 shutdown_us=_shutdown_us(shutdowns[-1], name) if shutdowns else None,
             )
@@ -216,7 +222,17 @@ def _phases(events: Sequence[Event]) -> Iterator[_Phase]:
         last = next((i for i in range(number, len(events)) if events[i].kind == f"{phase}.ended"), None)
         stop = len(events) if last is None else last + 1
         ended = None if last is None else events[last]
-        yield _Phase(phase, tuple(events[first:stop]), events[stop - 1].at_us, ended)
+        own, init = _without_init(events[first:stop]) if phase == "invoke" else (events[first:stop], ())
+        yield _Phase(phase, tuple(own), events[stop - 1].at_us, ended, tuple(init))
+
+
+def _without_init(events: Sequence[Event]) -> tuple[Sequence[Event], Sequence[Event]]:
+    """Take the init out of an invocation's events, if there is one in it."""
+    start = next((i for i, event in enumerate(events) if event.kind == "init.started"), None)
+    if start is None:
+        return events, ()
+    stop = next((i + 1 for i in range(start, len(events)) if events[i].kind == "init.ended"), len(events))
+    return (*events[:start], *events[stop:]), events[start:stop]
 
 
 def _names(phases: Sequence[_Phase]) -> list[str]:
@@ -224,9 +240,8 @@ def _names(phases: Sequence[_Phase]) -> list[str]:
     return list(dict.fromkeys(name for phase in phases for name in phase.participants()))
 
 
-def _section(phase: _Phase, count: int, names: Sequence[str]) -> Section:
-    detail = (phase.ended.detail or "") if phase.ended else "not ended yet"
-    note = "" if detail == "success" else detail
+def _section(phase: _Phase, count: int, names: Sequence[str], subscribed: frozenset[str]) -> Section:
+    note = _status(phase.ended)
     if phase.name == "init":
         started = phase.first("init.started")
         within = started is not None and started.detail == "invoke"
@@ -236,13 +251,20 @@ def _section(phase: _Phase, count: int, names: Sequence[str]) -> Section:
         title = f"invoke {count}"
         request_id = phase.events[0].request_id
         note = "  ".join(text for text in (request_id, note) if text)
-        rows = _invoke_rows(phase, names)
+        rows = _invoke_rows(phase, [n for n in names if n in subscribed or phase.first("process.exited", n)])
     else:
         title = "shutdown"
-        note = "  ".join(text for text in (phase.events[0].detail, "" if phase.ended else detail) if text)
+        note = "  ".join(text for text in (phase.events[0].detail, note) if text)
         rows = _shutdown_rows(phase, names)
     start_us = 0 if phase.events[0].kind == "sandbox.created" else phase.start_us
     return Section(phase.name, title, start_us, phase.end_us, tuple(rows), note)
+
+
+def _status(ended: Event | None) -> str:
+    """Return what is worth saying about the end of a phase: nothing if it went well."""
+    if ended is None or not ended.kind.endswith(".ended"):
+        return "not ended yet"
+    return "" if ended.detail == "success" else ended.detail or ""
 
 
 def _init_rows(phase: _Phase, names: Sequence[str]) -> Iterator[Row]:
@@ -255,7 +277,7 @@ def _init_rows(phase: _Phase, names: Sequence[str]) -> Iterator[Row]:
     if phase.first("process.started", RUNTIME):
         start_us = phase.at("process.started", RUNTIME) or 0
         end_us, note = _end(phase, phase.at("runtime.ready"), RUNTIME)
-        yield Row(RUNTIME, (Span(start_us, end_us, "work"),), note or "with function")
+        yield Row(RUNTIME, (_span(start_us, end_us, "work"),), note or "with function")
     for name in names:
         if name not in own_process and phase.first("extension.registered", name):
             yield _extension_init_row(phase, name)
@@ -267,35 +289,39 @@ def _extension_init_row(phase: _Phase, name: str) -> Row:
     end_us, note = _end(phase, phase.at("extension.ready", name), name)
     spans = []
     if started_us is not None:
-        spans.append(Span(started_us, registered_us if registered_us is not None else end_us, "start"))
+        spans.append(_span(started_us, end_us if registered_us is None else registered_us, "start"))
     if registered_us is not None:
-        spans.append(Span(registered_us, end_us, "work"))
+        spans.append(_span(registered_us, end_us, "work"))
         if not note and started_us is not None:
             note = f"registered {ms(registered_us - started_us)}"
     return Row(name, tuple(spans), note or ("internal" if started_us is None else ""), registered_us)
 
 
 def _invoke_rows(phase: _Phase, names: Sequence[str]) -> Iterator[Row]:
-    init_ended_us = phase.at("init.ended")
-    start_us = phase.start_us if init_ended_us is None else init_ended_us
+    start_us = phase.start_us
+    if phase.init:
+        ended = phase.init[-1]
+        start_us = ended.at_us
+        yield Row("init", (_span(phase.init[0].at_us, ended.at_us, "start"),), _status(ended))
+        if _status(ended):
+            return
     responded_us = phase.at("runtime.responded")
     end_us, note = _end(phase, phase.at("runtime.done"), RUNTIME)
-    spans = [Span(start_us, end_us if responded_us is None else responded_us, "work")]
+    spans = [_span(start_us, end_us if responded_us is None else responded_us, "work")]
     if responded_us is not None:
-        spans.append(Span(responded_us, end_us, "tail"))
-        note = note or f"answered {ms(responded_us - start_us)}"
+        spans.append(_span(responded_us, end_us, "tail"))
+        note = note or f"answered {ms(max(0, responded_us - start_us))}"
     yield Row(RUNTIME, tuple(spans), note, responded_us)
     for name in names:
-        if phase.first("extension.done", name) or phase.first("process.exited", name):
-            yield _extension_invoke_row(phase, name, start_us)
+        yield _extension_invoke_row(phase, name, start_us)
 
 
 def _extension_invoke_row(phase: _Phase, name: str, start_us: int) -> Row:
     end_us, note = _end(phase, phase.at("extension.done", name), name)
     turn_us = _response_us(phase)
     if turn_us is None or turn_us >= end_us:
-        return Row(name, (Span(start_us, end_us, "beside"),), note)
-    spans = (Span(start_us, turn_us, "beside"), Span(turn_us, end_us, "tail"))
+        return Row(name, (_span(start_us, end_us, "beside"),), note)
+    spans = (_span(start_us, turn_us, "beside"), _span(turn_us, end_us, "tail"))
     return Row(name, spans, note or f"tail {ms(end_us - turn_us)}")
 
 
@@ -311,7 +337,12 @@ def _shutdown_rows(phase: _Phase, names: Sequence[str]) -> Iterator[Row]:
 
 def _exit_row(phase: _Phase, name: str, start_us: int) -> Row:
     end_us, note = _end(phase, None, name)
-    return Row(name, (Span(min(start_us, end_us), end_us, "work"),), note)
+    return Row(name, (_span(start_us, end_us, "work"),), note)
+
+
+def _span(start_us: int, end_us: int, kind: SpanKind) -> Span:
+    """Make a span that does not end before it starts, whatever the events say."""
+    return Span(start_us, max(start_us, end_us), kind)
 
 
 def _end(phase: _Phase, done_us: int | None, name: str) -> tuple[int, str]:
@@ -339,19 +370,25 @@ def _tail_us(phase: _Phase, name: str) -> int | None:
     return 0 if response_us is None else max(0, done_us - response_us)
 
 
-def _since_start(phase: _Phase, kind: str, name: str) -> int | None:
-    """Return the time from an extension's start (its registration, if it has no process) to an event."""
+def _registered_us(phase: _Phase, name: str) -> int | None:
+    """Return how long an extension delayed the runtime's start; None without a process of its own."""
+    return _between(phase.at("process.started", name), phase.at("extension.registered", name))
+
+
+def _ready_us(phase: _Phase, name: str) -> int | None:
+    """Return how long an extension took from its start (internal: its registration) until it was ready."""
     started_us = phase.at("process.started", name)
     if started_us is None:
         started_us = phase.at("extension.registered", name)
-    at_us = phase.at(kind, name)
-    return None if started_us is None or at_us is None else at_us - started_us
+    return _between(started_us, phase.at("extension.ready", name))
 
 
 def _shutdown_us(phase: _Phase, name: str) -> int | None:
-    notified_us = phase.at("extension.notified", name)
-    exited_us = phase.at("process.exited", name)
-    return None if notified_us is None or exited_us is None else exited_us - notified_us
+    return _between(phase.at("extension.notified", name), phase.at("process.exited", name))
+
+
+def _between(start_us: int | None, end_us: int | None) -> int | None:
+    return None if start_us is None or end_us is None else max(0, end_us - start_us)
 
 
 def _gap(events: Sequence[Event], start_us: int, end_us: int) -> Iterator[Gap]:

@@ -1,0 +1,158 @@
+"""`remora up`: a node in the foreground, until it is asked to end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+import msgspec
+
+import remora
+from remora.cli.choices import driver_option, network_option
+from remora.cli.errors import UNREACHABLE, CommandError
+from remora.node.node import run_node
+from remora.node.settings import DEFAULT_PORT, NodeError, NodeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from remora.node.settings import NodeInfo
+
+
+@click.command("up")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="0: any free port.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where functions, layers and logs are kept. Default: a temporary directory, removed at exit.",
+)
+@driver_option
+@click.option(
+    "--region",
+    envvar=["AWS_REGION", "AWS_DEFAULT_REGION"],
+    default="us-east-1",
+    help="As it appears in ARNs.",
+)
+@click.option(
+    "--account", default="000000000000", show_default=True, help="As it appears in ARNs; 12 digits."
+)
+@click.option(
+    "--idle-seconds",
+    type=click.FloatRange(0),
+    default=300.0,
+    show_default=True,
+    help="An environment that was idle so long is shut down.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=1_000,
+    show_default=True,
+    help="Environments at once, at most.",
+)
+@network_option
+@click.option("--json", "as_json", is_flag=True, help="Announce the node as one JSON object on one line.")
+def command(
+    *,
+    port: int,
+    data: Path | None,
+    driver: str,
+    region: str,
+    account: str,
+    idle_seconds: float,
+    concurrency: int,
+    network: Literal["none", "host"],
+    as_json: bool,
+) -> None:
+    """
+    Start a node and keep it in the foreground.
+
+    SIGINT (Ctrl-C) and SIGTERM end it: every environment is shut down as in Lambda, extensions are told.
+    """
+    if len(account) != 12 or not account.isascii() or not account.isdigit():
+        raise click.BadParameter(f"{account!r} is not 12 digits", param_hint="--account")
+    with _directory(data) as kept:
+        settings = NodeSettings(
+            data=kept,
+            port=port,
+            driver=driver,
+            region=region,
+            account=account,
+            idle_s=idle_seconds,
+            concurrency=concurrency,
+            network=network,
+        )
+
+        def on_ready(info: NodeInfo) -> None:
+            text = _announcement(info, kept, is_temporary=data is None)
+            click.echo(_document(info, kept) if as_json else text)
+            for missing in info.missing:
+                click.echo(f"warning: {missing}", err=True)
+
+        try:
+            run_node(settings, on_ready)
+        except NodeError as error:
+            raise CommandError(str(error), error.hint, UNREACHABLE) from error
+    if not as_json:
+        click.echo("remora: all environments are shut down", err=True)
+
+
+@contextmanager
+def _directory(data: Path | None) -> Iterator[Path]:
+    """Give out the data directory; a temporary one is removed afterwards."""
+    if data is None:
+        with tempfile.TemporaryDirectory(prefix="remora-") as path:
+            yield Path(path)
+        return
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise CommandError(
+            f"could not make the data directory {data} ({reason})", "name another with --data", UNREACHABLE
+        ) from error
+    yield data.resolve()
+
+
+def _announcement(info: NodeInfo, data: Path, *, is_temporary: bool) -> str:
+    keeping = "  (temporary: removed at exit; to keep it: --data DIR)" if is_temporary else ""
+    isolation = f"{info.driver}  (NO ISOLATION)" if info.driver == "process" else info.driver
+    return f"""\
+Remora {remora.__version__} is ready; Ctrl-C ends it.
+
+  endpoint     {info.endpoint}
+  region       {info.region}
+  credentials  any: only this machine can reach the node
+  data         {data}{keeping}
+  isolation    {isolation}
+
+  import boto3
+  remora = boto3.client("lambda", "{info.region}", endpoint_url="{info.endpoint}",
+                        aws_access_key_id="any", aws_secret_access_key="any")
+  print(remora.list_functions()["Functions"])
+"""
+
+
+def _document(info: NodeInfo, data: Path) -> bytes:
+    return msgspec.json.encode(
+        {
+            "endpoint": info.endpoint,
+            "region": info.region,
+            "account": info.account,
+            "driver": info.driver,
+            "missing": info.missing,
+            "data": str(data),
+            "pid": os.getpid(),
+        }
+    )
