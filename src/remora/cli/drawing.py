@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ WIDTH_MIN = 80
 WIDTH_MAX = 120
 _LABEL = 18
 _DURATION = 12
-_NOTE = 18
+_NOTE = 20
 _TABLE_LABEL = 24
 
 _STYLES = {"start": "yellow", "work": "green", "beside": "bright_black", "tail": "magenta"}
@@ -111,8 +112,8 @@ def _bar(row: Row, section: Section, cells: int, symbols: _Symbols) -> Text:
         if span.end_us > span.start_us or len(row.spans) == 1:
             kinds[first : last + 1] = [span.kind] * (last + 1 - first)
     bar = Text()
-    for kind in kinds:
-        bar.append(symbols.spans[kind] if kind else " ", _STYLES[kind] if kind else None)
+    for kind, run in groupby(kinds):
+        bar.append((symbols.spans[kind] if kind else " ") * len(list(run)), _STYLES[kind] if kind else None)
     if row.mark_us is not None and section.phase == "invoke":
         at, _ = _cells(row.mark_us, row.mark_us, section, cells)
         bar = Text.assemble(bar[:at], (symbols.mark, "bold"), bar[at + 1 :])

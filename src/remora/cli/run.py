@@ -162,11 +162,10 @@ def _variables(texts: Sequence[str]) -> dict[str, str]:
 
 def _perform(request: RunRequest, log: list[str], *, is_quiet: bool) -> RunReport:
     """Run the request on a loop of its own; SIGINT and SIGTERM end it in an orderly way."""
-    console = Console(stderr=True, highlight=False)
-    status = console.status("preparing (a runtime is installed once, when it is first used)")
+    progress = _Progress()
 
     def on_log(line: str) -> None:
-        status.stop()
+        progress.stop()
         text = line.rstrip("\n")
         log.append(text)
         if not is_quiet:
@@ -177,16 +176,36 @@ def _perform(request: RunRequest, log: list[str], *, is_quiet: bool) -> RunRepor
         task = asyncio.current_task()
         assert task is not None, "the runner made a task"
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
-        patience = loop.call_later(_PATIENCE_S, status.start) if console.is_terminal and not log else None
+        progress.start(loop)
         try:
             return await run_once(request, on_log)
         finally:
-            if patience:
-                patience.cancel()
-            status.stop()
+            progress.stop()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(perform())
+
+
+class _Progress:
+    """Says on a terminal that something is being prepared, when that takes longer than people like."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._is_wanted = console.is_terminal
+        self._status = console.status("preparing (a runtime is installed once, when it is first used)")
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to wait."""
+        if self._is_wanted:
+            self._timer = loop.call_later(_PATIENCE_S, self._status.start)
+
+    def stop(self) -> None:
+        """Be silent from now on. Repeated calls: no effect."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._status.stop()
 
 
 def _show(report: RunReport) -> None:
