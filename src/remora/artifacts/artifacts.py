@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from remora.artifacts.archive import unpack
 from remora.artifacts.blobs import digest_of, write_blob
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-class Live(NamedTuple):
-    """What records refer to: digests of zips, and lists of layers by the digests of their zips."""
-
-    digests: set[str]
-    stacks: set[tuple[str, ...]]
 
 
 class Artifacts:
@@ -138,12 +131,12 @@ class Artifacts:
 
         return release
 
-    async def collect(self, live: Callable[[], Live]) -> int:
+    async def collect(self, live: Callable[[], set[str]]) -> int:
         """
         Remove whatever nobody refers to.
 
         Args:
-            live: Says what records refer to; asked again before each removal.
+            live: Names what records refer to: digests of zips and of stacks; asked again before each removal.
 
         Returns:
             How many zips and directories were removed.
@@ -152,19 +145,14 @@ class Artifacts:
         """
         removed = 0
         for directory in (self._blobs, self._code, self._opt):
-            for path in await asyncio.to_thread(_entries, directory):
+            paths = await asyncio.to_thread(_entries, directory)
+            named = live()
+            for path in [path for path in paths if path.name not in named]:
                 async with self._turns.of(path.name):
-                    if self._is_dead(path.name, live()):
+                    if path.name not in self._held and path.name not in live():
                         await asyncio.to_thread(_remove, path)
                         removed += 1
         return removed
-
-    def _is_dead(self, name: str, live: Live) -> bool:
-        return (
-            name not in self._held
-            and name not in live.digests
-            and all(name != stack_digest(digests) for digests in live.stacks)
-        )
 
     def _open(self) -> None:
         for directory in (self._blobs, self._code, self._opt):

@@ -1,0 +1,119 @@
+"""What the operations of the Lambda API are given: the node's parts, behind protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from remora.resources.configuration import Runtimes
+from remora.resources.view import Stamp
+
+if TYPE_CHECKING:
+    from remora.artifacts.artifacts import Artifacts
+    from remora.control.cleaning import Cleaning
+    from remora.control.deployments import Deployments
+    from remora.control.state import State
+    from remora.kit.clock import Clock
+    from remora.pool.base import Deployment, InvokeRequest, InvokeResult
+    from remora.resources.names import Place
+    from remora.runtimes.layout import RuntimeLayout
+    from remora.spec.lambda_api import LambdaApi
+
+Spawn = Callable[[Coroutine[Any, Any, Any], str], object]
+"""Starts a background task under its owner; the text names it in logs. `TaskSet.spawn` is one."""
+
+
+class RuntimeSource(Protocol):
+    """Where runtimes come from."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the identifiers of all runtimes that this node can run."""
+
+    async def prepare(self, name: str) -> RuntimeLayout:
+        """
+        Return a runtime that is ready to be mounted.
+
+        Raises:
+            LookupError: If there is none of that name; other exceptions if it could not be made ready.
+        """
+
+
+class InvocationPool(Protocol):
+    """Who runs invocations."""
+
+    async def invoke(self, deployment: Deployment, request: InvokeRequest) -> InvokeResult:
+        """
+        Run one invocation.
+
+        Raises:
+            Throttled: If too many are running.
+            PoolError: If no environment could be made.
+        """
+
+    def retire(self, function_arn: str) -> None:
+        """Let the environments of all former deployments of a function end as they become idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """
+    What an operator decides about the Lambda API.
+
+    Args:
+        place: Region and account that this node plays.
+        endpoint: Base URL that clients reach the node at, `http://127.0.0.1:9000`; if empty, links are made
+            with the Host header of each request.
+        signing_key: Signs download links; another key makes former links invalid.
+        concurrent_executions: Shown by GetAccountSettings.
+    """
+
+    place: Place
+    endpoint: str
+    signing_key: bytes
+    concurrent_executions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """
+    What every operation is given.
+
+    Args:
+        api: The API's model.
+        state: Records, in memory and on disk.
+        artifacts: Zips and directories.
+        runtimes: Where runtimes come from.
+        pool: Who runs invocations.
+        settings: What the operator decided.
+        clock: The node's clock.
+        new_id: Makes a UUID.
+        spawn: Starts background tasks.
+        deployments: What functions are made of, ready to run.
+        cleaning: Removes what nobody refers to.
+    """
+
+    api: LambdaApi
+    state: State
+    artifacts: Artifacts
+    runtimes: RuntimeSource
+    pool: InvocationPool
+    settings: ControlSettings
+    clock: Clock
+    new_id: Callable[[], str]
+    spawn: Spawn
+    deployments: Deployments
+    cleaning: Cleaning
+
+    @property
+    def place(self) -> Place:
+        """Region and account of this node."""
+        return self.settings.place
+
+    def stamp(self) -> Stamp:
+        """Return the time and a fresh identifier, for the rules."""
+        return Stamp(self.clock.wall_ms(), self.new_id())
+
+    def runtime_names(self) -> Runtimes:
+        """Return which runtimes there are, for the rules."""
+        return Runtimes(known=self.api.enum("Runtime"), offered=self.runtimes.names())

@@ -1,0 +1,73 @@
+"""Puts the control plane together, and begins what a former process left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remora.artifacts.artifacts import Artifacts
+from remora.control import preparation
+from remora.control.cleaning import Cleaning
+from remora.control.context import Control
+from remora.control.deployments import Deployments
+from remora.control.state import State
+from remora.spec import lambda_api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from remora.control.context import ControlSettings, InvocationPool, RuntimeSource, Spawn
+    from remora.kit.clock import Clock
+    from remora.store.base import Store
+
+
+async def open_control(
+    directory: Path,
+    *,
+    store: Store,
+    runtimes: RuntimeSource,
+    pool: InvocationPool,
+    settings: ControlSettings,
+    clock: Clock,
+    new_id: Callable[[], str],
+    spawn: Spawn,
+) -> Control:
+    """
+    Load all records and make ready to answer; preparations that were interrupted are begun again.
+
+    The caller closes, in this order: the server, whatever `spawn` started, the pool, the store.
+
+    Args:
+        directory: The node's data directory; zips and unpacked code go below it.
+        store: Not loaded yet.
+        runtimes: Where runtimes come from.
+        pool: Who runs invocations.
+        settings: What the operator decided.
+        clock: The node's clock.
+        new_id: Makes a UUID.
+        spawn: Starts background tasks, `TaskSet.spawn`.
+
+    Raises:
+        StoreError: If the store cannot be opened.
+        OSError: If the directory cannot be written.
+    """
+    state = State(store)
+    await state.load()
+    artifacts = Artifacts(directory)
+    await artifacts.open()
+    control = Control(
+        api=lambda_api.load(),
+        state=state,
+        artifacts=artifacts,
+        runtimes=runtimes,
+        pool=pool,
+        settings=settings,
+        clock=clock,
+        new_id=new_id,
+        spawn=spawn,
+        deployments=Deployments(artifacts, runtimes),
+        cleaning=Cleaning(state, artifacts, spawn),
+    )
+    preparation.resume(control)
+    control.cleaning.request()
+    return control

@@ -1,0 +1,1 @@
+"""The handlers of the Lambda API, one file per resource family."""

@@ -1,0 +1,251 @@
+"""
+Invoke: check, resolve the version, hand over to the pool, answer.
+
+A warm invocation touches neither disk nor database: what a path and query stand for is remembered until some
+record changes. The parts of the request are those of the model, but they are read here by hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+
+import msgspec
+
+from remora.artifacts.archive import ArchiveError
+from remora.pool.base import InvokeRequest, PoolError, Throttled
+from remora.resources import functions
+from remora.resources.names import resolve_function
+from remora.spec import limits
+from remora.spec.errors import ApiError, invalid
+
+if TYPE_CHECKING:
+    from remora.control.context import Control
+    from remora.http.exchange import Exchange, Header
+    from remora.pool.base import Deployment, InvokeResult
+    from remora.resources.records import FunctionVersion
+    from remora.spec.lambda_api import Route
+
+_REMEMBERED_MAX: Final = 10_000
+_RAW: Final = msgspec.json.Decoder(msgspec.Raw)
+_UNUSUAL_HEADERS: Final = frozenset({b"x-amz-tenant-id", b"x-amz-durable-execution-name"})
+
+
+_LOG_TYPES: Final = (b"None", b"Tail")
+
+
+class Resolution(NamedTuple):
+    """What a path and query stand for: what runs, and the ARN exactly as invoked."""
+
+    deployment: Deployment
+    invoked_arn: str
+
+
+class Wishes(NamedTuple):
+    """What a request's headers ask for."""
+
+    invocation_type: bytes
+    log_type: bytes
+    client_context: bytes | None
+    trace_id: str
+    is_unusual: bool
+    """True if there is anything that only the model can judge."""
+
+
+class Invocations:
+    """
+    Answers Invoke.
+
+    Args:
+        control: The node's parts.
+    """
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._remembered: dict[tuple[bytes, bytes], Resolution] = {}
+        self._generation = -1
+
+    def __repr__(self) -> str:
+        return f"<Invocations remembered={len(self._remembered)}>"
+
+    async def invoke(self, exchange: Exchange, route: Route) -> None:
+        """
+        Answer one request.
+
+        Raises:
+            ApiError: What is wrong with it, in AWS's order: name, existence, state, payload, size.
+        """
+        wishes = _read_headers(exchange)
+        resolution = self._recall(exchange)
+        if resolution is None or wishes.is_unusual:
+            resolution = await self._resolve(exchange, route)
+        if exchange.is_oversized:
+            raise _oversized(exchange, wishes)
+        payload = exchange.body
+        if payload:
+            check_json(payload)
+        client_context = _client_context(wishes.client_context)
+        if wishes.invocation_type == b"Event":
+            raise invalid(
+                "Asynchronous invocation is not offered by this node yet: use InvocationType RequestResponse."
+            )
+        if wishes.invocation_type == b"DryRun":
+            exchange.respond(204, [(b"x-amzn-RequestId", self._control.new_id().encode())], b"")
+            return
+        request = InvokeRequest(
+            payload=payload or b"{}",
+            invoked_arn=resolution.invoked_arn,
+            client_context=client_context,
+            trace_id=wishes.trace_id,
+            tail=wishes.log_type == b"Tail",
+        )
+        try:
+            result = await self._control.pool.invoke(resolution.deployment, request)
+        except Throttled as throttled:
+            raise _throttled(throttled) from throttled
+        except PoolError as error:
+            raise ApiError("ServiceException", str(error)) from error
+        exchange.respond(200, _answer_headers(result), result.payload)
+
+    def _recall(self, exchange: Exchange) -> Resolution | None:
+        generation = self._control.state.generation
+        if self._generation != generation:
+            self._remembered.clear()
+            self._generation = generation
+        return self._remembered.get((exchange.path, exchange.query))
+
+    async def _resolve(self, exchange: Exchange, route: Route) -> Resolution:
+        """Take the long way: everything the model says about the request is checked."""
+        control = self._control
+        request = control.api.parse(route, exchange.query, exchange.header, b"")
+        for name in ("TenantId", "DurableExecutionName"):
+            if name in request:
+                raise invalid(f"{name} is not offered by this node: leave it out.")
+        target = resolve_function(control.place, request["FunctionName"], request.get("Qualifier"))
+        function = functions.find(control.state.view, control.place, target, with_latest=True)
+        version = functions.serving(function)
+        generation = control.state.generation
+        deployment = await self._deployment(version)
+        resolution = Resolution(deployment, control.place.function_arn(target.name, target.qualifier))
+        if control.state.generation == generation == self._generation:
+            if len(self._remembered) >= _REMEMBERED_MAX:
+                self._remembered.clear()
+            self._remembered[exchange.path, exchange.query] = resolution
+        return resolution
+
+    async def _deployment(self, version: FunctionVersion) -> Deployment:
+        try:
+            return await self._control.deployments.make(version)
+        except LookupError as error:
+            raise ApiError("InvalidRuntimeException", f"The runtime is not available: {error}") from error
+        except ArchiveError as error:
+            raise ApiError("InvalidZipFileException", str(error)) from error
+
+
+def check_json(payload: bytes) -> None:
+    """
+    Check that a payload is JSON of any kind.
+
+    Raises:
+        ApiError: InvalidRequestContentException with the parser's text.
+    """
+    try:
+        _RAW.decode(payload)
+        if not payload.isascii():
+            payload.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _check_slowly(payload, str(error))
+
+
+def _check_slowly(payload: bytes, reason: str) -> None:
+    """Look again at what the fast parser refused: lone surrogates, for one, are JSON all the same."""
+    try:
+        json.loads(payload.decode(), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(
+            "InvalidRequestContentException",
+            f"Could not parse request body into json: Could not parse payload into json: {reason}",
+        ) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _read_headers(exchange: Exchange) -> Wishes:
+    """Collect the headers of the model's InvocationRequest, and the trace."""
+    invocation_type, log_type, client_context, trace = b"RequestResponse", b"None", None, b""
+    is_unusual = False
+    for name, value in exchange.headers:
+        if name == b"x-amz-invocation-type":
+            invocation_type = value
+        elif name == b"x-amz-log-type":
+            log_type = value
+        elif name == b"x-amz-client-context":
+            client_context = value
+        elif name == b"x-amzn-trace-id":
+            trace = value
+        elif name in _UNUSUAL_HEADERS:
+            is_unusual = True
+    if invocation_type != b"RequestResponse" or log_type not in _LOG_TYPES:
+        is_unusual = True
+    return Wishes(invocation_type, log_type, client_context, trace.decode("latin-1"), is_unusual)
+
+
+def _client_context(encoded: bytes | None) -> str | None:
+    """
+    Decode a client context.
+
+    Raises:
+        ApiError: InvalidRequestContentException if it is too long, no base64, or no JSON object inside.
+    """
+    if not encoded:
+        return None
+    if len(encoded) > limits.CLIENT_CONTEXT_BYTES_MAX:
+        raise ApiError(
+            "InvalidRequestContentException",
+            f"Client context must be no more than {limits.CLIENT_CONTEXT_BYTES_MAX} bytes of base64.",
+        )
+    try:
+        content = base64.b64decode(encoded, validate=True)
+        document = msgspec.json.decode(content)
+    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(
+            "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
+        ) from error
+    if not isinstance(document, dict):
+        raise ApiError(
+            "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
+        )
+    return content.decode()
+
+
+def _oversized(exchange: Exchange, wishes: Wishes) -> ApiError:
+    declared = exchange.header(b"content-length")
+    count = declared.decode("latin-1") if declared else f"more than {limits.INVOKE_PAYLOAD_BYTES_MAX}"
+    return ApiError(
+        "RequestEntityTooLargeException",
+        f"{count} byte payload is too large for the {wishes.invocation_type.decode('latin-1')} "
+        f"invocation type (limit {limits.INVOKE_PAYLOAD_BYTES_MAX} bytes)",
+    )
+
+
+def _throttled(throttled: Throttled) -> ApiError:
+    return ApiError(
+        "TooManyRequestsException", "Rate Exceeded.", headers={"Retry-After": "1"}, Reason=throttled.reason
+    )
+
+
+def _answer_headers(result: InvokeResult) -> list[Header]:
+    headers: list[Header] = [
+        (b"Content-Type", result.content_type.encode("latin-1", "replace")),
+        (b"x-amzn-RequestId", result.request_id.encode()),
+        (b"X-Amz-Executed-Version", result.executed_version.encode()),
+    ]
+    if result.function_error is not None:
+        headers.append((b"X-Amz-Function-Error", result.function_error.encode()))
+    if result.log_tail is not None:
+        headers.append((b"X-Amz-Log-Result", base64.b64encode(result.log_tail)))
+    return headers

@@ -1,0 +1,65 @@
+"""Makes functions ready in the background: Pending becomes Active, an update in progress Successful."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from remora.artifacts.archive import ArchiveError
+from remora.resources import functions
+
+if TYPE_CHECKING:
+    from remora.control.context import Control
+    from remora.resources.records import FunctionVersion
+    from remora.resources.view import Change, View
+
+_log = logging.getLogger("remora.control")
+
+
+def begin(control: Control, version: FunctionVersion) -> None:
+    """Prepare a function that is Pending or whose update is in progress; returns at once."""
+    control.spawn(_prepare(control, version), f"prepare {version.name}")
+
+
+def resume(control: Control) -> int:
+    """Begin every preparation that a former process left; return how many there are."""
+    waiting = functions.unprepared(control.state.view)
+    for version in waiting:
+        begin(control, version)
+    return len(waiting)
+
+
+async def _prepare(control: Control, version: FunctionVersion) -> None:
+    """Prepare and note the outcome; this is a boundary: whatever goes wrong becomes the function's state."""
+    try:
+        deployment = await control.deployments.make(version)
+    except LookupError as error:
+        await _fail(control, version, "InvalidRuntime", f"The runtime could not be prepared: {error}")
+    except ArchiveError as error:
+        await _fail(control, version, "InvalidZipFileException", str(error))
+    except Exception as error:  # noqa: BLE001 - the boundary
+        _log.exception("preparing %s failed", version.arn)
+        await _fail(control, version, "InternalError", f"The function could not be prepared: {error}")
+    else:
+        await _succeed(control, version, deployment.runtime.version_arn)
+
+
+async def _succeed(control: Control, version: FunctionVersion, runtime_version_arn: str) -> None:
+    stamp = control.stamp()
+
+    def decide(view: View) -> tuple[bool, list[Change]]:
+        changes = functions.prepared(view, version, runtime_version_arn, stamp)
+        return bool(changes), changes
+
+    if await control.state.change(decide):
+        control.deployments.keep_only(version)
+        if version.state != "Pending":
+            control.pool.retire(version.arn)
+    control.cleaning.request()
+
+
+async def _fail(control: Control, version: FunctionVersion, code: str, reason: str) -> None:
+    stamp = control.stamp()
+    await control.state.change(
+        lambda view: (None, functions.unpreparable(view, version, code, reason, stamp))
+    )

@@ -1,0 +1,139 @@
+"""
+The Lambda API on HTTP: finds the operation of each request, calls its handler, writes the answer.
+
+Every request runs in a task of its own; an `ApiError` becomes AWS's answer, anything unexpected is logged and
+becomes a ServiceException. A client that leaves does not stop what it asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from remora.control.answers import write_answer, write_error
+from remora.control.front_door import LAMBDA, service_of
+from remora.control.operations.call import Call
+from remora.control.operations.downloads import PREFIX, download
+from remora.control.operations.invoke import Invocations
+from remora.control.operations.offered import HANDLERS, INVOKE
+from remora.spec import limits
+from remora.spec.errors import ApiError, not_found
+from remora.spec.lambda_api import Route
+from remora.store.base import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from remora.control.context import Control
+    from remora.http.exchange import Exchange
+
+_log = logging.getLogger("remora.control")
+
+_BODY_BYTES_MAX: Final = {
+    "CreateFunction": limits.CREATE_FUNCTION_BODY_BYTES_MAX,
+    "UpdateFunctionCode": limits.CREATE_FUNCTION_BODY_BYTES_MAX,
+    "PublishLayerVersion": limits.CREATE_FUNCTION_BODY_BYTES_MAX,
+    INVOKE: limits.INVOKE_PAYLOAD_BYTES_MAX,
+}
+_LARGE_BODY_BYTES: Final = 256 * 1024
+"""From here on a body is parsed in a thread, so that others need not wait."""
+
+
+class LambdaService:
+    """
+    The application behind a node's endpoint.
+
+    Args:
+        control: What the operations are given.
+    """
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._invocations = Invocations(control)
+
+    def __repr__(self) -> str:
+        return f"<LambdaService {self._control.state!r}>"
+
+    def began(self, exchange: Exchange) -> None:
+        """Find the operation, and say how much of a body it may have."""
+        exchange.body_bytes_max = limits.OTHER_BODY_BYTES_MAX
+        route = self._control.api.route(exchange.method, exchange.path, exchange.query)
+        if route is not None:
+            exchange.slot = route
+            exchange.body_bytes_max = _BODY_BYTES_MAX.get(route.operation.name, limits.OTHER_BODY_BYTES_MAX)
+
+    def ended(self, exchange: Exchange) -> None:
+        """Begin the task that answers."""
+        try:
+            self._control.spawn(self._answer(exchange), exchange.path.decode("latin-1"))
+        except RuntimeError:
+            self._refuse(exchange, ApiError("ServiceException", "The node is shutting down."))
+
+    def aborted(self, exchange: Exchange) -> None:
+        """Nothing: what was asked for is done all the same."""
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Answer one request; this is the boundary "HTTP request"."""
+        try:
+            await self._dispatch(exchange)
+        except ApiError as error:
+            self._refuse(exchange, error)
+        except StoreError as error:
+            _log.error("%s", error)
+            self._refuse(exchange, ApiError("ServiceException", f"The change was not kept: {error}"))
+        except OSError as error:
+            _log.exception("%s %s failed", exchange.method, exchange.path)
+            self._refuse(
+                exchange, ApiError("ServiceException", f"The disk could not be used: {error.strerror}")
+            )
+        except Exception:  # noqa: BLE001 - the boundary
+            _log.exception("%s %s failed", exchange.method, exchange.path)
+            self._refuse(
+                exchange, ApiError("ServiceException", "An internal error occurred; see the node's log.")
+            )
+
+    def _dispatch(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+        if exchange.path.startswith(PREFIX):
+            return download(self._control, exchange)
+        service = service_of(exchange)
+        if service != LAMBDA:
+            raise not_found(f"The service {service} is not offered by this node, which offers lambda.")
+        route = exchange.slot
+        if not isinstance(route, Route):
+            raise not_found(
+                f"There is no operation {exchange.method.decode('latin-1')} "
+                f"{exchange.path.decode('latin-1')} in the Lambda API."
+            )
+        if route.operation.name == INVOKE:
+            return self._invocations.invoke(exchange, route)
+        return self._call(exchange, route)
+
+    async def _call(self, exchange: Exchange, route: Route) -> None:
+        control, operation = self._control, route.operation
+        handler = HANDLERS.get(operation.name)
+        if handler is None:
+            raise not_found(f"The operation {operation.name} is not offered by this node yet.")
+        if exchange.is_oversized:
+            raise ApiError(
+                "RequestEntityTooLargeException",
+                f"Request must be smaller than {exchange.body_bytes_max} bytes "
+                f"for the {operation.name} operation",
+            )
+        parts = (route, exchange.query, exchange.header, exchange.body)
+        if len(exchange.body) < _LARGE_BODY_BYTES:
+            request = control.api.parse(*parts)
+        else:
+            request = await asyncio.to_thread(control.api.parse, *parts)
+        reply = await handler(control, Call(request, _base_url(exchange)))
+        write_answer(exchange, control.new_id(), control.api.answer(operation, reply or {}))
+
+    def _refuse(self, exchange: Exchange, error: ApiError) -> None:
+        write_error(exchange, self._control.new_id(), error)
+
+
+def _base_url(exchange: Exchange) -> str:
+    """Return where the caller reached the node, as its Host header says."""
+    host = exchange.header(b"host") or b"localhost"
+    return f"http://{host.decode('latin-1')}"

@@ -1,0 +1,233 @@
+"""A node with everything real but sandboxes and runtimes: HTTP server, Lambda API, SQLite, files."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import secrets
+import socket
+import threading
+import zipfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from remora.control.context import ControlSettings
+from remora.control.opening import open_control
+from remora.control.service import LambdaService
+from remora.http.limits import Limits
+from remora.http.server import Server
+from remora.kit.clock import SystemClock
+from remora.kit.ids import new_uuid
+from remora.kit.tasks import TaskSet
+from remora.pool.base import InvokeResult
+from remora.resources.names import Place
+from remora.runtimes.layout import RuntimeLayout
+from remora.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from remora.pool.base import Deployment, InvokeRequest
+
+ROLE = "arn:aws:iam::000000000000:role/anything"
+PLACE = Place("us-east-1", "000000000000")
+ARN = "arn:aws:lambda:us-east-1:000000000000"
+
+
+class FakeRuntimes:
+    """Runtimes that are ready at once, unless `gate` is closed; `missing` cannot be made ready."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.missing: set[str] = set()
+
+    def names(self) -> tuple[str, ...]:
+        return ("python3.12", "provided.al2", "provided.al2023")
+
+    async def prepare(self, name: str) -> RuntimeLayout:
+        await asyncio.to_thread(self.gate.wait, 60)
+        if name in self.missing:
+            raise LookupError(f"there is no {name} here")
+        arn = "" if name.startswith("provided") else "arn:aws:lambda:us-east-1::runtime:" + "0" * 64
+        return RuntimeLayout(name=name, mounts=(), bootstraps=("/var/runtime/bootstrap",), version_arn=arn)
+
+
+class FakePool:
+    """Answers invocations itself; `answer` decides how, an echo to begin with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Deployment, InvokeRequest]] = []
+        self.retired: list[str] = []
+        self.answer: Callable[[Deployment, InvokeRequest], Any] = lambda _, request: request.payload
+
+    async def invoke(self, deployment: Deployment, request: InvokeRequest) -> InvokeResult:
+        self.calls.append((deployment, request))
+        payload = self.answer(deployment, request)
+        if asyncio.iscoroutine(payload):
+            payload = await payload
+        if isinstance(payload, InvokeResult):
+            return payload
+        return InvokeResult(
+            request_id=new_uuid(),
+            payload=payload,
+            function_error=None,
+            executed_version=deployment.function.version,
+            log_tail=b"START\nEND\nREPORT RequestId: x\n" if request.tail else None,
+        )
+
+    def retire(self, function_arn: str) -> None:
+        self.retired.append(function_arn)
+
+
+class Node:
+    """A running node, seen from a test: its parts, a boto3 client, raw HTTP."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.pool = FakePool()
+        self.runtimes = FakeRuntimes()
+        self.port = 0
+        self._up = threading.Event()
+        self._failure: BaseException | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, *, is_checking: bool = False, region: str = "us-east-1") -> Any:
+        return boto3.client(
+            "lambda",
+            region_name=region,
+            endpoint_url=self.endpoint,
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+            config=Config(
+                retries={"max_attempts": 0},
+                parameter_validation=is_checking,
+                max_pool_connections=60,
+                read_timeout=60,
+            ),
+        )
+
+    def raw(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """Send one request as it is; return status, headers (lower case) and body."""
+        with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
+            lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+            lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+            lines.append(f"Content-Length: {len(body)}")
+            connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+        head, _, content = received.partition(b"\r\n\r\n")
+        first, *others = head.decode().split("\r\n")
+        parsed = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in others)}
+        return int(first.split()[1]), parsed, content
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(function)
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="node")
+        self._thread.start()
+        self._up.wait(30)
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        self.runtimes.gate.set()
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # noqa: BLE001
+            self._failure = error
+        finally:
+            self._up.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        store = SqliteStore(self.directory)
+        tasks = TaskSet("test node")
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        try:
+            self.control = await open_control(
+                self.directory,
+                store=store,
+                runtimes=self.runtimes,
+                pool=self.pool,
+                settings=ControlSettings(PLACE, self.endpoint, secrets.token_bytes(32), 1000),
+                clock=SystemClock(),
+                new_id=new_uuid,
+                spawn=tasks.spawn,
+            )
+            limits = Limits(send_date=True, body_bytes_read_max=256 * 1024 * 1024)
+            server = Server(LambdaService(self.control), listener, limits)
+            await server.start()
+            self._up.set()
+            await self._stopping.wait()
+            await server.close()
+        finally:
+            listener.close()
+            await tasks.close()
+            await store.close()
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Node]:
+    node = Node(directory)
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
+
+
+def zipped(files: dict[str, bytes | str] | None = None, modes: dict[str, int] | None = None) -> bytes:
+    """Make a zip; modes default to 0644."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in (files or {"h.py": "def h(event, context):\n    return event\n"}).items():
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = ((modes or {}).get(name, 0o100644)) << 16
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def create(client: Any, name: str = "f", *, wait: bool = True, **members: Any) -> dict[str, Any]:
+    """Create a function, and wait until it is Active."""
+    request = {
+        "FunctionName": name,
+        "Runtime": "python3.12",
+        "Role": ROLE,
+        "Handler": "h.h",
+        "Code": {"ZipFile": zipped()},
+    }
+    reply: dict[str, Any] = client.create_function(**{**request, **members})
+    if wait:
+        settle(client, name)
+    return reply
+
+
+def settle(client: Any, name: str = "f") -> dict[str, Any]:
+    """Wait until a function is neither Pending nor being updated."""
+    while True:
+        found: dict[str, Any] = client.get_function_configuration(FunctionName=name)
+        if found["State"] != "Pending" and found.get("LastUpdateStatus") != "InProgress":
+            return found
+
+
+def body_of(reply: dict[str, Any]) -> Any:
+    return json.loads(reply["Payload"].read())
