@@ -57,8 +57,8 @@ def compile_init(source: Path, program: Path) -> None:
     if shutil.which(compiler[0]) is None:
         raise SystemExit(
             f"remora needs a C compiler to build remora-init, and {compiler[0]!r} was not found.\n"
-            "Install one (Debian, Ubuntu: apt-get install gcc libc6-dev; Fedora: dnf install gcc glibc-static;\n"
-            "Alpine: apk add gcc musl-dev) or name one in the variable CC."
+            "Install one (Debian, Ubuntu: apt-get install gcc libc6-dev; Fedora: dnf install gcc\n"
+            "glibc-static; Alpine: apk add gcc musl-dev linux-headers) or name one in the variable CC."
         )
     program.parent.mkdir(parents=True, exist_ok=True)
     unfinished = program.with_name(f".{program.name}.{os.getpid()}")
@@ -67,7 +67,8 @@ def compile_init(source: Path, program: Path) -> None:
     if done.returncode != 0:
         raise SystemExit(
             f"Compiling remora-init failed: {shlex.join(command)}\n{done.stderr}\n"
-            "If it says that -lc was not found, the static C library is missing (Fedora: dnf install glibc-static)."
+            "If it says that -lc was not found, the static C library is missing\n"
+            "(Fedora: dnf install glibc-static)."
         )
     unfinished.chmod(unfinished.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     unfinished.replace(program)

@@ -24,6 +24,10 @@
  *     'T'                               everything was continued
  *     'B' u8 first byte                 a message that makes no sense was thrown away
  *
+ * With --into FD -- PROGRAM ARGUMENTS it is none of this: it starts the program as a sibling, born in the cgroup
+ * (version 2) whose directory FD is, writes "pid N" and a line feed, and is done. Being born there costs nothing,
+ * being moved there later costs the kernel a grace period of 10 to 20 ms.
+ *
  * Two ways to be used: as pid 1 of a pid namespace, where "everything" is what kill(-1) reaches; or, with
  * --subreaper, as an ordinary process, where everything is its descendants: whoever leaves group and session is
  * still found, because orphans are given to a subreaper. There kill(-1) would reach the whole machine and is
@@ -35,6 +39,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/sched.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
@@ -122,7 +127,8 @@ static int64_t now_ms(void) {
 
 static void close_all(const int *fds, int count) {
     for (int i = 0; i < count; i++)
-        close(fds[i]);
+        if (fds[i] >= 0)
+            close(fds[i]);
 }
 
 /* A message being written. The longest is an exit: 29 bytes. */
@@ -226,8 +232,8 @@ static void mark_descendants(struct relative *list, size_t count) {
 }
 
 /*
- * Signal every descendant, and look again until no one new is found: a process that was signalled (with
- * SIGKILL or SIGSTOP) forks no more, so this ends.
+ * Signal every descendant, and look again until no one new is found: a process that was signalled with SIGKILL or
+ * SIGSTOP forks no more, so this ends. To continue the stopped, one look is enough: they do not fork meanwhile.
  */
 static void signal_descendants(int number) {
     struct relative *list = NULL;
@@ -251,7 +257,7 @@ static void signal_descendants(int number) {
             done = moved;
             done[done_count++] = list[i].pid;
             kill(list[i].pid, number);
-            found = true;
+            found = number != SIGCONT;
         }
     }
     free(list);
@@ -320,15 +326,26 @@ static int become_ordinary(const struct start *order) {
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
+/*
+ * Whoever runs inside as the same user may look into a dumpable process: so this one, like pid 1, is not until it
+ * has let go of everything that is pid 1's. Only then its files in /proc are its own, and can be written.
+ */
+static void rank_for_oom(void) {
+    const int private_fds[] = {connection_fd, control_fd, listener_fd, signal_fd, thaw_fd};
+    close_all(private_fds, sizeof private_fds / sizeof *private_fds);
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (adjust >= 0)
+        dprintf(adjust, "%d", OOM_ADJUST);
+}
+
 static int prepare_child(const struct start *order, int output) {
     setpgid(0, 0);
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL); /* refused for SIGKILL, SIGSTOP and the library's own: as it should be */
     sigset_t none;
     sigemptyset(&none);
-    int adjust = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (adjust >= 0)
-        dprintf(adjust, "%d", OOM_ADJUST);
+    rank_for_oom();
     for (int i = 0; i < join_count; i++)
         if (write(join_fds[i], "0", 1) < 0)
             return -1;
@@ -339,6 +356,9 @@ static int prepare_child(const struct start *order, int output) {
             return -1;
     if (become_ordinary(order) < 0 || chdir(order->cwd) < 0)
         return -1;
+    /* Where no pid namespace ends with us, whoever we started at least dies with us. */
+    if (settings.subreaper)
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     return sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
@@ -514,8 +534,11 @@ static bool obey_cgroups(struct incoming *message, const int *fds, int count) {
     uint8_t has_thaw;
     if (!take(message, &has_thaw, 1) || message->at != message->end || has_thaw > 1 || count < 1 || join_count || thaw_fd >= 0)
         return false;
-    if (has_thaw)
+    if (has_thaw) {
         thaw_fd = fds[--count];
+        /* We are not frozen then, and what is can only die once we have thawed it: ask to be asked, not killed. */
+        prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    }
     memcpy(join_fds, fds, (size_t)count * sizeof *fds);
     join_count = count;
     return true;
@@ -701,6 +724,8 @@ static void enter_user_namespace(void) {
         _exit(BROKEN_STATUS); /* the helper has said why */
     if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 || setgroups(0, NULL) < 0)
         die("cannot become root of the user namespace");
+    for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
+        prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
     drop_capabilities(1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL);
 }
 
@@ -725,6 +750,21 @@ static void close_inherited(void) {
         return;
     for (int fd = 3; fd < 4096; fd++)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* Start `argv` as a child of our parent, born in the cgroup `fd`. */
+static void launch_into(int fd, char **argv) {
+    struct clone_args how = {.flags = CLONE_INTO_CGROUP | CLONE_PARENT, .cgroup = (uint64_t)fd};
+    long pid = syscall(SYS_clone3, &how, sizeof how);
+    if (pid < 0)
+        die("cannot start %s in its cgroup", argv[0]);
+    if (pid == 0) {
+        close(fd);
+        dprintf(settings.ready_fd, "pid %d\n", (int)getpid());
+        execv(argv[0], argv);
+        die("cannot start %s", argv[0]);
+    }
+    _exit(0);
 }
 
 static void parse_arguments(int argc, char **argv) {
@@ -769,8 +809,9 @@ static void set_up(void) {
     if (settings.idmap)
         enter_user_namespace();
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    /* Changing ids has cleared it, and a plain SIGKILL would leave frozen processes behind: ask to be asked. */
-    prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    /* Changing ids has cleared it. A pid 1 may be killed at once, even while frozen; others must clean up first. */
+    prctl(PR_SET_PDEATHSIG, settings.subreaper ? SIGTERM : SIGKILL, 0, 0, 0);
     /* A NUL says that all is well; then let go of the pipe, which was standard error. */
     if (write(settings.ready_fd, "", 1) != 1)
         _exit(BROKEN_STATUS);
@@ -826,6 +867,8 @@ static void step(int64_t deadline_ms) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 4 && !strcmp(argv[1], "--into") && !strcmp(argv[3], "--"))
+        launch_into(atoi(argv[2]), argv + 4);
     parse_arguments(argc, argv);
     set_up();
     if (settings.probe) /* only whether all of it can be done here was asked */

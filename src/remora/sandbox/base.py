@@ -54,7 +54,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where Lambda's directories are for the processes inside; other than the defaults only without isolation."""
+    """Where Lambda's directories are for the processes inside; not the defaults only without isolation."""
 
     task: str = "/var/task"
     opt: str = "/opt"
@@ -207,7 +207,8 @@ class SandboxDriver(Protocol):
         Look whether this machine can run it; costs milliseconds.
 
         Returns:
-            What will be missing here, one plain sentence each (limits that cannot be enforced, …); empty if all is well.
+            What will be missing here, one plain sentence each (limits that cannot be enforced, …); empty if
+            all is well.
 
         Raises:
             SandboxError: If it cannot work at all, with what to install or change.

@@ -19,6 +19,7 @@ def init_program() -> Path:
     """
     if not os.access(_PROGRAM, os.X_OK):
         raise SandboxError(
-            f"remora-init is missing at {_PROGRAM}: install the package with pip, which compiles it (needs a C compiler)"
+            f"remora-init is missing at {_PROGRAM}: install the package with pip, which compiles it "
+            "(that needs a C compiler)"
         )
     return _PROGRAM

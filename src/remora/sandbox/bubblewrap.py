@@ -1,9 +1,9 @@
 """
 The driver `bubblewrap`: own user, pid, mount, net, ipc, uts and cgroup namespaces, for root and for anyone.
 
-For root, bubblewrap makes the namespaces and the mounts with the machine's own ids (so that directories which
-only root may enter can be mounted) and leaves two capabilities to remora-init, which enters a user namespace of
-its own with them and drops them: the processes' ids outside are high ones that own nothing.
+For root, bubblewrap makes the namespaces and the mounts with the machine's own ids (so that directories below
+such that only root may enter can be mounted) and leaves two capabilities to remora-init, which enters a user
+namespace of its own with them and drops them: the processes' ids outside are high ones that own nothing.
 For anyone else the user namespace is bubblewrap's, with a single id.
 """
 
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Literal
 from remora.sandbox import messages
 from remora.sandbox.base import Paths, SandboxError, SandboxPlan
 from remora.sandbox.binary import init_program
+from remora.sandbox.directory import remove_tree
+from remora.sandbox.launch import CONTROL_SOCKET
 from remora.sandbox.node import SandboxesOfNode
 from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, choose_ids, write_etc
-from remora.sandbox.supervised import Habitat, remove_tree
+from remora.sandbox.supervised import Habitat
 
 if TYPE_CHECKING:
     from remora.sandbox.base import Network, Sandbox, Watcher
@@ -54,7 +56,7 @@ class Host:
         bwrap: The program.
         init: remora-init.
         entries: Directories of programs and libraries.
-        ids: Where ids inside are mapped to, when the platform is root; None if bubblewrap makes the user namespace.
+        ids: Where ids inside are mapped to, for root; None if bubblewrap makes the user namespace.
     """
 
     bwrap: Path
@@ -85,7 +87,7 @@ def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...]) -> 
             "--",
             INIT_INSIDE,
             "--control",
-            f"{CONTROL_INSIDE}/control.sock",
+            f"{CONTROL_INSIDE}/{CONTROL_SOCKET}",
         ),
         *("--port", str(API_PORT if plan.network == "none" else 0)),
         *(("--idmap", f"{host.ids.base}:{host.ids.count}") if host.ids else ()),
@@ -222,22 +224,17 @@ class BubblewrapDriver:
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip("\0\n ")
             raise SandboxError(
-                f"bubblewrap cannot make a sandbox here: {said}. Allow user namespaces "
-                "(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0), run as root, "
-                "or choose the driver `process`"
+                f"bubblewrap cannot make a sandbox here: {said}. Allow user namespaces (sysctl "
+                "user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0), run as root, or "
+                "choose the driver `process`"
             )
         return self._sandboxes.missing()
 
     async def create(self, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
         """See `SandboxDriver.create`."""
         host = self._host()
-        is_mapped = host.ids is not None
-        habitat = Habitat(
-            Paths(),
-            UID if is_mapped else messages.UNCHANGED,
-            GID if is_mapped else messages.UNCHANGED,
-            is_isolated=True,
-        )
+        uid, gid = (UID, GID) if host.ids else (messages.UNCHANGED, messages.UNCHANGED)
+        habitat = Habitat(Paths(), uid, gid, is_isolated=True)
         return await self._sandboxes.create(
             plan, watcher, habitat, lambda: command(host, plan, prepare(plan))
         )

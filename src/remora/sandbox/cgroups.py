@@ -1,19 +1,13 @@
 """
-Limits, freezing and measuring by cgroups, of version 1, 2 or both at once, as far as this process is permitted.
+Limits, freezing and measuring by cgroups, of version 1, 2 or both, as far as this process is permitted.
 
-Four *controls* are wanted: the freezer, memory, cpu and pids. Each lives in one hierarchy: that of version 1
-which carries its controller, else the unified one of version 2. What a control needs is planned purely; what
-is not permitted is left out, control by control, and named in `NodeGroup.missing`.
+What is not permitted is left out, control by control, and named in `NodeGroup.missing`. How processes get in:
 
-How processes get in:
-
-- Version 1: remora-init holds the open `tasks` files and every process it starts writes "0" to them before its
-  exec. A thread may move itself without the lock that moving anything else takes, which costs a grace period of
-  the kernel (10 to 20 ms after a pause). Pid 1 itself stays out, so that it is never frozen: it notices when
-  the platform dies and thaws what it kills (the frozen of version 1 do not even die).
-- Version 2: pid 1 is put in before it starts anything. There the frozen can be killed.
-
-Sources: Linux, Documentation/admin-guide/cgroup-v1/{memory,freezer-subsystem,pids}.rst and cgroup-v2.rst.
+- Version 1: remora-init holds the open `tasks` files, and every process it starts writes "0" to them before
+  its exec. A thread may move itself without the lock that moving anything else takes, which costs a grace
+  period of the kernel (10 to 20 ms after a pause). Pid 1 itself stays out, so that it is never frozen: it
+  notices when the platform dies, and thaws what it kills (the frozen of version 1 do not even die).
+- Version 2: pid 1 is born there (CLONE_INTO_CGROUP), which takes no such lock. The frozen can be killed.
 """
 
 from __future__ import annotations
@@ -21,17 +15,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from remora.sandbox.base import SandboxError
-from remora.sandbox.waiting import kill_and_wait, thaw_file
+from remora.sandbox.hierarchies import CONTROLS, choose_hierarchies, plan_settings
+from remora.sandbox.waiting import kill_and_wait
 
-CONTROLS = ("freezer", "memory", "cpu", "pids")
-MEMORY_MIB_PER_CPU = 1769
-"""Memory that comes with one vCPU. Source: AWS Lambda Developer Guide, "Configure Lambda function memory"."""
-PIDS_MAX = 1024
-"""Processes and threads of one environment. Source: AWS Lambda quotas."""
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from remora.sandbox.hierarchies import Hierarchy
+
 REMOVE_ROUNDS_MAX = 20
 KILL_WAIT_S = 5.0
 
@@ -43,100 +37,6 @@ _WITHOUT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Hierarchy:
-    """
-    One mounted hierarchy.
-
-    Args:
-        version: 1 or 2.
-        root: Where it is mounted.
-        own: This process's group in it, a directory below `root`.
-        controls: Which controls it carries.
-    """
-
-    version: int
-    root: Path
-    own: Path
-    controls: frozenset[str]
-
-
-def read_hierarchies(mountinfo: str, own_groups: str, controllers_of_v2: dict[Path, str]) -> list[Hierarchy]:
-    """
-    Find the mounted hierarchies.
-
-    Args:
-        mountinfo: Content of /proc/self/mountinfo.
-        own_groups: Content of /proc/self/cgroup.
-        controllers_of_v2: For mount points of version 2, the content of their `cgroup.controllers`.
-    """
-    own = {}
-    for line in own_groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        own[frozenset(controllers.split(",")) if controllers else frozenset()] = path
-    found: dict[Path, Hierarchy] = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        mount_root, mount_point = before.split()[3:5]
-        kind, _, options = after.split(" ", 2)
-        root = Path(_unescape(mount_point))
-        if kind == "cgroup":
-            controllers = next(
-                (names for names in own if names and names <= set(options.split(","))), frozenset()
-            )
-            controls = controllers & set(CONTROLS)
-            version = 1
-        elif kind == "cgroup2":
-            controllers = frozenset[str]()
-            controls = set(controllers_of_v2.get(root, "").split()) & set(CONTROLS) | {"freezer"}
-            version = 2
-        else:
-            continue
-        path = os.path.relpath(own.get(controllers, "/"), _unescape(mount_root))
-        is_below = not path.startswith("..")
-        found[root] = Hierarchy(version, root, root / path if is_below else root, frozenset(controls))
-    return list(found.values())
-
-
-def choose_hierarchies(hierarchies: list[Hierarchy]) -> dict[str, Hierarchy]:
-    """Choose for each control where it is used: version 1 where that has it, because moving in is cheaper there."""
-    chosen = {}
-    for hierarchy in sorted(hierarchies, key=lambda each: each.version):
-        for control in sorted(hierarchy.controls):
-            chosen.setdefault(control, hierarchy)
-    return chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One value to write to a new group; may be absent from some kernels if `is_optional`."""
-
-    file: str
-    value: str
-    is_optional: bool = False
-
-
-def plan_settings(control: str, version: int, memory_mib: int) -> tuple[Setting, ...]:
-    """Return what is written to limit a sandbox of `memory_mib` MiB."""
-    limit_bytes = str(memory_mib * 1024 * 1024)
-    match control, version:
-        case "memory", 1:
-            return (
-                Setting("memory.limit_in_bytes", limit_bytes),
-                Setting("memory.memsw.limit_in_bytes", limit_bytes, is_optional=True),
-            )
-        case "memory", 2:
-            return (Setting("memory.max", limit_bytes), Setting("memory.swap.max", "0", is_optional=True))
-        case "cpu", 1:
-            return (Setting("cpu.shares", str(max(2, 1024 * memory_mib // MEMORY_MIB_PER_CPU))),)
-        case "cpu", 2:
-            return (Setting("cpu.weight", str(min(10_000, max(1, 100 * memory_mib // MEMORY_MIB_PER_CPU)))),)
-        case "pids", _:
-            return (Setting("pids.max", str(PIDS_MAX)),)
-        case _:
-            return ()
-
-
 def group_name(environments: Path, node: str) -> str:
     """Return the name of the node's parent group; the same data directory gives the same digest in it."""
     return f"remora-{node}-{_digest(environments)}"
@@ -144,8 +44,14 @@ def group_name(environments: Path, node: str) -> str:
 
 class SandboxGroup:
     """
-    The cgroups of one sandbox. `freeze`, `thaw` and `memory_peak_bytes` happen on every invocation: they are one
-    system call each, on descriptors that stay open.
+    The cgroups of one sandbox.
+
+    `freeze`, `thaw` and `memory_peak_bytes` happen on every invocation: they are one system call each, on
+    descriptors that stay open.
+
+    Args:
+        name: The sandbox's.
+        directories: For each control its version and its group's directory.
     """
 
     def __init__(self, name: str, directories: dict[str, tuple[int, Path]]) -> None:
@@ -215,35 +121,50 @@ class SandboxGroup:
             opened.append(os.dup(self._freezer))
         return opened, self._freezer_version == 1
 
-    def place(self, pid: int) -> None:
-        """Put pid 1 (its number here) into the groups of version 2; all it starts is born there."""
-        for directory in {directory for version, directory in self._directories.values() if version == 2}:
-            _write(directory / "cgroup.procs", str(pid))
+    @property
+    def birthplace(self) -> Path | None:
+        """The group of version 2 in which pid 1 has to be born; None if there is none."""
+        return next((directory for version, directory in self._directories.values() if version == 2), None)
 
     def pids(self) -> list[int]:
         """Return the processes that are in any of the groups."""
         return _pids_of({directory for _, directory in self._directories.values()})
 
     def close_files(self) -> None:
-        """Let go of the open files; afterwards nothing can be frozen or measured. Repeated calls: no effect."""
+        """Let go of the open files; then nothing can be frozen or measured. Repeated calls: no effect."""
         for descriptor in (self._freezer, self._peak, self._current):
             if descriptor >= 0:
                 os.close(descriptor)
         self._freezer = self._peak = self._current = -1
 
-    async def remove(self) -> None:
-        """Kill what is left inside, and remove the groups. Repeated calls: no effect."""
+    async def remove(self) -> bool:
+        """
+        Kill what is left inside, and remove the groups.
+
+        Repeated calls: no effect.
+
+        Returns:
+            False if they would not go.
+        """
         self.close_files()
         directories = {directory for _, directory in self._directories.values()}
         self._directories = {}
-        await remove_groups(directories, self._thaw_files)
+        is_gone = await remove_groups(directories, self._thaw_files)
         for parent in {directory.parent for directory in directories}:
             with contextlib.suppress(OSError):  # others are still in it
                 parent.rmdir()
+        return is_gone
 
 
 class NodeGroup:
-    """The parent of all sandboxes' groups of one node; made when the first sandbox is, removed with the last."""
+    """
+    The parent of all sandboxes' groups of one node; made when the first sandbox is, removed with the last.
+
+    Args:
+        name: See `group_name`.
+        hierarchies: What the machine has.
+        is_root: True if groups beside this process's own may be made.
+    """
 
     def __init__(self, name: str, hierarchies: list[Hierarchy], *, is_root: bool) -> None:
         self._name = name
@@ -360,11 +281,8 @@ async def remove_groups(directories: set[Path], thaw_files: tuple[str, ...]) -> 
 
 async def sweep_groups(directories: set[Path]) -> bool:
     """Remove the groups of a sandbox whose node is dead, and their parents if that was the last."""
-    thaw_files = tuple(
-        str(file) for directory in directories if (file := directory / "freezer.state").exists()
-    )
-    for file in thaw_files:
-        thaw_file(file)
+    states = [directory / "freezer.state" for directory in directories]
+    thaw_files = tuple(str(state) for state in states if state.exists())
     is_gone = await remove_groups(directories, thaw_files)
     for parent in {directory.parent for directory in directories}:
         with contextlib.suppress(OSError):
@@ -372,29 +290,8 @@ async def sweep_groups(directories: set[Path]) -> bool:
     return is_gone
 
 
-def find_hierarchies() -> list[Hierarchy]:
-    """Read what this machine has mounted; nothing if that cannot be read."""
-    try:
-        mountinfo = Path("/proc/self/mountinfo").read_text()
-        own_groups = Path("/proc/self/cgroup").read_text()
-    except OSError:
-        return []
-    controllers: dict[Path, str] = {}
-    for line in mountinfo.splitlines():
-        if " - cgroup2 " in line:
-            root = Path(_unescape(line.split()[4]))
-            with contextlib.suppress(OSError):
-                controllers[root] = (root / "cgroup.controllers").read_text()
-    return read_hierarchies(mountinfo, own_groups, controllers)
-
-
 def _digest(environments: Path) -> str:
     return hashlib.sha256(os.fsencode(environments.resolve())).hexdigest()[:12]
-
-
-def _unescape(text: str) -> str:
-    """Mount points in mountinfo have spaces and the like as octal numbers."""
-    return text.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in text else text
 
 
 def _write(file: Path, text: str) -> None:

@@ -9,15 +9,16 @@ import socket
 import struct
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remora.sandbox import messages
 from remora.sandbox.base import SandboxError
+from remora.sandbox.binary import init_program
 from remora.sandbox.waiting import kill_process, open_process, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 START_WAIT_S = 10.0
 """How long remora-init may take until it listens; also how long it waits for us."""
@@ -27,14 +28,31 @@ CONTROL_SOCKET = "control.sock"
 _CREDENTIALS = struct.Struct("iII")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Our child process: bubblewrap's monitor, or remora-init itself; `pidfd` is owned by it."""
+
+    pid: int
+    pidfd: int
+
+    async def reap(self) -> bool:
+        """Wait until it has ended, killing it if that takes long, and collect it; False if it never does."""
+        if not await readable(self.pidfd, within_s=END_WAIT_S):
+            kill_process(self.pidfd)
+            if not await readable(self.pidfd, within_s=END_WAIT_S):
+                return False
+        _collect(self.pid)
+        os.close(self.pidfd)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class Init:
     """
     A running remora-init and what belongs to it; `stop` ends it.
 
     Args:
-        process: Our child: bubblewrap's monitor, or remora-init itself.
-        child: pidfd of `process`.
+        child: Our child, above it or itself.
         pid1: pidfd of remora-init.
         pid: Number of remora-init as this process sees it.
         connection: The control connection, non-blocking.
@@ -42,8 +60,7 @@ class Init:
         port: Its port.
     """
 
-    process: subprocess.Popen[bytes]
-    child: int
+    child: Child
     pid1: int
     pid: int
     connection: socket.socket
@@ -58,31 +75,27 @@ class Init:
             False if it would not end.
         """
         kill_process(self.pid1)
-        is_gone = await readable(self.pid1, within_s=END_WAIT_S) and await reap(self.process, self.child)
+        is_gone = await readable(self.pid1, within_s=END_WAIT_S) and await self.child.reap()
         self.connection.close()
         self.listener.close()
         os.close(self.pid1)
-        os.close(self.child)
         return is_gone
 
 
-async def reap(process: subprocess.Popen[bytes], child: int) -> bool:
-    """Wait until our child has ended, killing it if that takes long, and collect it; False if it never does."""
-    if not await readable(child, within_s=END_WAIT_S):
-        process.kill()
-        if not await readable(child, within_s=END_WAIT_S):
-            return False
-    process.wait()
-    return True
+def _collect(pid: int) -> None:
+    """Take the exit status of a child that has ended, so that nothing of it is left; does not wait."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
-async def launch(argv: Sequence[str], control: Path) -> Init:
+async def launch(argv: Sequence[str], control: Path, cgroup: Path | None = None) -> Init:
     """
     Start `argv`, wait until remora-init listens, connect.
 
     Args:
-        argv: The command; standard error becomes the pipe on which it gets ready or complains.
+        argv: The command; its standard error is the pipe on which remora-init gets ready or complains.
         control: The directory (here) in which its control socket will appear; also its working directory.
+        cgroup: The group of version 2 in which it is to be born; None: where this process is.
 
     Raises:
         SandboxError: If it did not come up; nothing of it runs any more.
@@ -90,78 +103,150 @@ async def launch(argv: Sequence[str], control: Path) -> Init:
     **Cancellation:** as for an error.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(read_end, False)  # noqa: FBT003 - the library's own
+    os.set_blocking(read_end, False)
+    ready = ReadyPipe(read_end, Path(argv[0]).name)
+    child: Child | None = None
     try:
-        process = subprocess.Popen(
+        try:
+            child = _spawn(argv, control, write_end) if cgroup is None else None
+            launcher = None if cgroup is None else _spawn_into(argv, control, write_end, cgroup)
+        finally:
+            os.close(write_end)
+        if launcher is not None:
+            child = await _sibling_of(launcher, ready)
+        assert child is not None, "either way there is a child now"
+        await ready.until(b"\0")
+        return await _shake_hands(child, control)
+    except BaseException:
+        if child is not None:
+            kill_process(child.pidfd)
+            await child.reap()
+        raise
+    finally:
+        os.close(read_end)
+
+
+class ReadyPipe:
+    """What bubblewrap and remora-init say before there is a connection; `descriptor` stays the caller's."""
+
+    def __init__(self, descriptor: int, program: str) -> None:
+        self._descriptor = descriptor
+        self._program = program
+        self._said = b""
+
+    async def until(self, end: bytes) -> bytes:
+        """
+        Return what is said up to the byte `end`.
+
+        Raises:
+            SandboxError: If something else is said last, or nothing for too long.
+        """
+        while end not in self._said:
+            if not await readable(self._descriptor, within_s=START_WAIT_S):
+                raise SandboxError(
+                    f"{self._program} was not ready within {START_WAIT_S:.0f} s", retryable=True
+                )
+            try:
+                part = os.read(self._descriptor, COMPLAINT_BYTES_MAX)
+            except BlockingIOError:
+                continue
+            self._said += part
+            if not part or len(self._said) > COMPLAINT_BYTES_MAX:
+                reason = self._said.decode(errors="replace").strip() or "it ended without a word"
+                raise SandboxError(f"{self._program} could not make the sandbox: {reason}", retryable=True)
+        before, _, self._said = self._said.partition(end)
+        return before
+
+
+def _popen(argv: Sequence[str], control: Path, write_end: int, *passed: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=write_end,
             cwd=control,
             env={},
+            pass_fds=passed,
             # A Ctrl-C on the terminal is for the platform, which then ends every environment in order.
             start_new_session=True,
         )
     except OSError as error:
-        os.close(read_end)
         raise SandboxError(f"cannot start {argv[0]}: {error}", retryable=True) from error
-    finally:
-        os.close(write_end)
-    child = os.pidfd_open(process.pid)
+
+
+def _spawn(argv: Sequence[str], control: Path, write_end: int) -> Child:
+    process = _popen(argv, control, write_end)
+    child = Child(process.pid, os.pidfd_open(process.pid))
+    # From now on it is collected through `child`; the library must not wonder why it was forgotten.
+    process.returncode = 0
+    return child
+
+
+def _spawn_into(argv: Sequence[str], control: Path, write_end: int, cgroup: Path) -> Child:
+    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        await _until_ready(read_end, argv[0])
-        return await _shake_hands(process, child, control)
-    except BaseException:
-        process.kill()
-        await reap(process, child)
-        os.close(child)
-        raise
+        words = [str(init_program()), "--into", str(directory), "--", *argv]
+        process = _popen(words, control, write_end, directory)
     finally:
-        os.close(read_end)
+        os.close(directory)
+    launcher = Child(process.pid, os.pidfd_open(process.pid))
+    process.returncode = 0
+    return launcher
 
 
-async def _until_ready(read_end: int, program: str) -> None:
-    """Read the pipe until the NUL that says all is well; anything else is a complaint."""
-    said = b""
-    while len(said) < COMPLAINT_BYTES_MAX:
-        if not await readable(read_end, within_s=START_WAIT_S):
-            raise SandboxError(f"{program} was not ready within {START_WAIT_S:.0f} s", retryable=True)
-        try:
-            part = os.read(read_end, COMPLAINT_BYTES_MAX)
-        except BlockingIOError:
-            continue
-        said += part
-        if said.endswith(b"\0"):
-            return
-        if not part:
-            break
-    reason = said.decode(errors="replace").strip() or "it ended without a word"
-    raise SandboxError(f"{program} could not make the sandbox: {reason}", retryable=True)
-
-
-async def _shake_hands(process: subprocess.Popen[bytes], child: int, control: Path) -> Init:
-    connection = connect(control)
-    pid1 = None
+async def _sibling_of(launcher: Child, ready: ReadyPipe) -> Child:
+    """Return the child that the launcher has made for us; the launcher ends at once."""
     try:
-        pid, _, _ = peer_of(connection)
-        pid1 = open_process(pid)
-        if pid1 is None or not await readable(connection.fileno(), within_s=START_WAIT_S):
-            raise SandboxError("remora-init ended or was silent after it had started", retryable=True)
-        hello, descriptors, _, _ = socket.recv_fds(connection, messages.REPORT_BYTES_MAX, 1)
-        listener = socket.socket(fileno=descriptors[0]) if descriptors else None
-        report = messages.read(hello)
-        if not isinstance(report, messages.Hello) or listener is None:
-            raise SandboxError(f"remora-init began with {report!r} and no listener: install anew")
-        listener.setblocking(False)
-        return Init(process, child, pid1, pid, connection, listener, report.port)
-    except BaseException as error:
+        said = await ready.until(b"\n")
+    finally:
+        await launcher.reap()
+    word, _, number = said.partition(b" ")
+    if word != b"pid":
+        raise SandboxError(
+            f"cannot start a process in its cgroup: {said.decode(errors='replace')}", retryable=True
+        )
+    return Child(int(number), os.pidfd_open(int(number)))
+
+
+async def _shake_hands(child: Child, control: Path) -> Init:
+    try:
+        connection = connect(control)
+    except OSError as error:
+        raise SandboxError(f"remora-init does not listen: {error}", retryable=True) from error
+    pid = peer_of(connection)[0]
+    pid1 = open_process(pid)
+    if pid1 is None:
         connection.close()
-        if pid1 is not None:
-            kill_process(pid1)
-            os.close(pid1)
-        if isinstance(error, OSError | ValueError):
-            raise SandboxError(f"remora-init did not introduce itself: {error}", retryable=True) from error
+        raise SandboxError("remora-init ended as soon as it had started", retryable=True)
+    try:
+        listener, port = await _hello(connection)
+    except BaseException:
+        connection.close()
+        kill_process(pid1)
+        os.close(pid1)
         raise
+    return Init(child, pid1, pid, connection, listener, port)
+
+
+async def _hello(connection: socket.socket) -> tuple[socket.socket, int]:
+    if not await readable(connection.fileno(), within_s=START_WAIT_S):
+        raise SandboxError("remora-init was silent after it had started", retryable=True)
+    descriptors: list[int] = []
+    try:
+        said, descriptors, _, _ = socket.recv_fds(connection, messages.REPORT_BYTES_MAX, 1)
+        report = messages.read(said)
+    except (OSError, ValueError) as error:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise SandboxError(f"remora-init did not introduce itself: {error}", retryable=True) from error
+    if not isinstance(report, messages.Hello) or not descriptors:
+        raise SandboxError(
+            f"remora-init began with {report!r} and {len(descriptors)} listeners: install anew"
+        )
+    listener = socket.socket(fileno=descriptors[0])
+    listener.setblocking(False)  # noqa: FBT003 - the library's own
+    return listener, report.port
 
 
 def connect(control: Path) -> socket.socket:
@@ -219,7 +304,7 @@ async def finish_leftover(control: Path) -> bool:
 
 
 async def uncancelled(work: asyncio.Future[None]) -> None:
-    """Await `work` to its end even if this task is cancelled meanwhile; the cancellation is raised afterwards."""
+    """Await `work` to its end even if this task is cancelled; the cancellation is raised afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:

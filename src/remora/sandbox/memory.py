@@ -14,7 +14,7 @@ def descendants(pid: int) -> list[int]:
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                # "pid (name) state ppid ...": the name may hold anything, so look behind its last parenthesis.
+                # "pid (name) state ppid ...": the name may hold anything, even a parenthesis.
                 parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
                 children.setdefault(int(parent), []).append(int(entry.name))
     found: list[int] = []

@@ -1,7 +1,8 @@
-"""The words spoken with remora-init: orders are encoded, reports decoded; the format is told in `remora_init.c`."""
+"""The words spoken with remora-init: orders are encoded, reports decoded (format: `remora_init.c`)."""
 
 from __future__ import annotations
 
+import errno
 import resource
 import struct
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 PROTOCOL_VERSION = 1
 MESSAGE_BYTES_MAX = 256 * 1024
 """Longest order that remora-init takes."""
+STRINGS_MAX = 8192
+"""Most arguments and variables of one process."""
 REPORT_BYTES_MAX = 64
 """No report is longer."""
 
@@ -99,19 +102,23 @@ def start(
     Encode the order to start a process; its output descriptor travels with it.
 
     Raises:
-        ValueError: If a string holds a NUL, argv is empty, or there are too many strings.
+        OSError: EINVAL if argv is empty, or a string holds a NUL or is not to be written in UTF-8; E2BIG if
+            there is too much of it.
     """
     strings = [cwd, *argv, *(f"{name}={value}" for name, value in env.items())]
-    packed = "\0".join(strings).encode("utf-8", "surrogateescape") + b"\0"
-    if not argv or packed.count(b"\0") != len(strings):
-        raise ValueError("a process needs a program, and no string of it may hold a NUL")
     try:
-        head = _START.pack(b"S", number, uid, gid, len(LIMITS), len(argv), len(env))
-    except struct.error as error:
-        raise ValueError(
-            f"cannot encode a process with {len(argv)} arguments, {len(env)} variables"
-        ) from error
-    return head + b"".join(_LIMIT.pack(*limit) for limit in LIMITS) + packed
+        packed = "\0".join(strings).encode("utf-8", "surrogateescape") + b"\0"
+    except UnicodeEncodeError as error:
+        raise OSError(errno.EINVAL, f"not to be written in UTF-8: {error}") from error
+    if not argv or packed.count(b"\0") != len(strings):
+        raise OSError(errno.EINVAL, "a process needs a program, and no string of it may hold a NUL")
+    if len(strings) > STRINGS_MAX:
+        raise OSError(errno.E2BIG, f"{len(strings)} arguments and variables are too many")
+    limits = b"".join(_LIMIT.pack(*limit) for limit in LIMITS)
+    order = _START.pack(b"S", number, uid, gid, len(LIMITS), len(argv), len(env)) + limits + packed
+    if len(order) > MESSAGE_BYTES_MAX:
+        raise OSError(errno.E2BIG, f"{len(order)} bytes of arguments and variables are too many")
+    return order
 
 
 def kill(number: int, signal: int) -> bytes:

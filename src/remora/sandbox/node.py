@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from typing import TYPE_CHECKING
 
+from remora.kit.tasks import TaskSet
 from remora.sandbox import launch
-from remora.sandbox.base import SandboxError, SandboxPlan
+from remora.sandbox.base import SandboxError
 from remora.sandbox.cgroups import (
-    Hierarchy,
     NodeGroup,
-    find_hierarchies,
     group_name,
     leftover_groups,
     sweep_groups,
 )
-from remora.sandbox.supervised import Habitat, SupervisedSandbox, remove_tree
+from remora.sandbox.directory import remove_tree
+from remora.sandbox.hierarchies import find_hierarchies
+from remora.sandbox.supervised import Estate, SupervisedSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from remora.sandbox.base import Watcher
+    from remora.sandbox.base import SandboxPlan, Watcher
     from remora.sandbox.cgroups import SandboxGroup
+    from remora.sandbox.hierarchies import Hierarchy
+    from remora.sandbox.supervised import Habitat
 
 
 class SandboxesOfNode:
@@ -39,6 +43,7 @@ class SandboxesOfNode:
         self._environments = environments
         self._node = node
         self._living: set[str] = set()
+        self._tasks = TaskSet(f"sandboxes of {node}")
         self._hierarchies: list[Hierarchy] = find_hierarchies()
         self._known_group: NodeGroup | None = None
 
@@ -80,12 +85,11 @@ class SandboxesOfNode:
         try:
             argv = prepare()
             group = self._group().create(plan.name, plan.memory_mib)
-            init = await launch.launch(argv, plan.directory / "control")
-            return SupervisedSandbox(
-                plan, watcher, init, group, habitat, forget=lambda: self._living.discard(plan.name)
-            )
+            init = await launch.launch(argv, plan.directory / "control", group.birthplace)
+            forget = functools.partial(self._living.discard, plan.name)
+            return SupervisedSandbox(plan, watcher, habitat, Estate(init, group, self._tasks, forget))
         except BaseException as error:
-            undoing = asyncio.ensure_future(self._undo(plan, group, init))
+            undoing = self._tasks.spawn(self._undo(plan, group, init), f"undo sandbox {plan.name}")
             await launch.uncancelled(undoing)
             if isinstance(error, OSError):
                 raise SandboxError(f"cannot make sandbox {plan.name}: {error}", retryable=True) from error

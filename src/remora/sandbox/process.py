@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from remora.sandbox.base import Sandbox, SandboxPlan, Watcher
 
 WARNING = (
-    "the sandbox driver `process` isolates nothing: functions run with this user's rights, see its files, processes "
-    "and network, and each other; use it only for code that you trust"
+    "the sandbox driver `process` isolates nothing: functions run with this user's rights, see its files, "
+    "processes and network, and each other; use it only for code that you trust"
 )
 
 
 def choose_paths(plan: SandboxPlan) -> Paths:
-    """Return where Lambda's directories are: the sources of the mounts; empty private directories for the rest."""
+    """Return where Lambda's directories are: the mounts' sources, and private ones for the rest."""
     sources = {mount.target: str(mount.source) for mount in plan.mounts}
     private = plan.directory
     return Paths(

@@ -28,7 +28,7 @@ _FILES = {
     "group": f"root:x:0:\n{USER}:x:{GID}:\nnogroup:x:65534:\n",
     "hostname": f"{HOSTNAME}\n",
     "hosts": "127.0.0.1 localhost\n127.0.0.1 sandbox sandbox.localdomain\n",
-    "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
 }
 
 

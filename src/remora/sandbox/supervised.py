@@ -7,31 +7,30 @@ import contextlib
 import errno
 import logging
 import os
-import select
-import shutil
-import socket
-import stat
+import signal as signals
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remora.sandbox import messages
-from remora.sandbox.base import Exit, Paths, SandboxPlan
-from remora.sandbox.launch import Init, uncancelled
+from remora.sandbox.base import Exit
+from remora.sandbox.channel import Channel
+from remora.sandbox.directory import remove_tree
+from remora.sandbox.launch import uncancelled
 from remora.sandbox.memory import sum_of_peaks
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
-    from pathlib import Path
 
-    from remora.sandbox.base import ProcessPlan, Watcher
+    from remora.kit.tasks import TaskSet
+    from remora.sandbox.base import Paths, ProcessPlan, SandboxPlan, Watcher
     from remora.sandbox.cgroups import SandboxGroup
+    from remora.sandbox.launch import Init
 
 EMPTY_WAIT_S = 2.0
 """How long `close` waits for all exits to be reported before it kills pid 1."""
-THAW_WAIT_MS = 1000
-ORPHAN_WAIT_S = 5.0
-KILLED = Exit(None, 9)
+KILLED = Exit(None, signals.SIGKILL)
 
 _log = logging.getLogger("remora.sandbox")
 
@@ -39,7 +38,7 @@ _log = logging.getLogger("remora.sandbox")
 @dataclass(frozen=True, slots=True)
 class Habitat:
     """
-    How one sandbox differs from those of the other driver.
+    How the sandboxes of one driver differ from those of the other.
 
     Args:
         paths: Where Lambda's directories are.
@@ -54,6 +53,24 @@ class Habitat:
     is_isolated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """
+    What a sandbox owns and gives back when it is closed.
+
+    Args:
+        init: Its remora-init.
+        group: Its cgroups.
+        tasks: Where `close` runs, so that nobody's cancellation stops it.
+        forget: Called once when it is gone.
+    """
+
+    init: Init
+    group: SandboxGroup
+    tasks: TaskSet
+    forget: Callable[[], None]
+
+
 class SupervisedSandbox:
     """
     A sandbox as promised in `remora.sandbox.base.Sandbox`.
@@ -61,43 +78,30 @@ class SupervisedSandbox:
     Args:
         plan: What it was made from.
         watcher: Who is told.
-        init: Its remora-init, owned from now on.
-        group: Its cgroups, owned from now on.
         habitat: What the driver decided.
-        forget: Called once when it is gone.
+        estate: What it owns from now on.
     """
 
-    def __init__(
-        self,
-        plan: SandboxPlan,
-        watcher: Watcher,
-        init: Init,
-        group: SandboxGroup,
-        habitat: Habitat,
-        forget: Callable[[], None],
-    ) -> None:
+    def __init__(self, plan: SandboxPlan, watcher: Watcher, habitat: Habitat, estate: Estate) -> None:
         self._plan = plan
         self._watcher = watcher
-        self._init = init
-        self._group = group
         self._habitat = habitat
-        self._forget = forget
+        self._estate = estate
+        self._init, self._group = estate.init, estate.group
         self._loop = asyncio.get_running_loop()
         self._last_number = 0
         self._waiting: dict[int, str] = {}
         """Ordered, not yet known to run."""
-        self._running: dict[int, str] = {}
-        self._pids: dict[int, int] = {}
-        self._outbox: deque[tuple[bytes, list[int]]] = deque()
-        self._backlog: deque[messages.Report] = deque()
+        self._running: dict[int, tuple[str, int]] = {}
+        """Name and pid of what runs."""
+        self._empties: deque[asyncio.Future[None] | None] = deque()
+        """Orders to kill everything that were not answered; a future where `close` waits for the answer."""
         self._is_frozen = False
         self._is_ended = False
-        self._empties: deque[asyncio.Future[None] | None] = deque()
-        """Orders to kill everything that were not answered yet; a future where `close` waits for the answer."""
         self._sampled_bytes = 0
-        self._closing: asyncio.Future[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._channel = Channel(plan.name, self._init.connection, hear=self._hear, ended=self._end)
         self._enter_groups()
-        self._loop.add_reader(init.connection.fileno(), self._read)
 
     def __repr__(self) -> str:
         state = "ended" if self._is_ended else "frozen" if self._is_frozen else "running"
@@ -119,11 +123,10 @@ class SupervisedSandbox:
         return self._habitat.paths
 
     def _enter_groups(self) -> None:
-        self._group.place(self._init.pid)
         descriptors, has_thaw = self._group.open_join_files()
         try:
             if descriptors:
-                self._send(messages.join(has_thaw=has_thaw), descriptors)
+                self._channel.send(messages.join(has_thaw=has_thaw), descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -134,6 +137,9 @@ class SupervisedSandbox:
         """See `Sandbox.start`."""
         self._last_number += 1
         number = self._last_number
+        if self._is_ended or self._closing is not None:
+            self._loop.call_soon(self._watcher.process_failed, plan.name, errno.ECANCELED)
+            return
         try:
             order = messages.start(
                 number,
@@ -143,30 +149,26 @@ class SupervisedSandbox:
                 uid=self._habitat.uid,
                 gid=self._habitat.gid,
             )
-        except ValueError:
-            self._loop.call_soon(self._watcher.process_failed, plan.name, errno.EINVAL)
-            return
-        if self._is_ended or self._closing is not None:
-            self._loop.call_soon(self._watcher.process_failed, plan.name, errno.ECANCELED)
-        elif len(order) > messages.MESSAGE_BYTES_MAX:
-            self._loop.call_soon(self._watcher.process_failed, plan.name, errno.E2BIG)
+            self._channel.send(order, [plan.output])
+        except OSError as error:
+            self._loop.call_soon(self._watcher.process_failed, plan.name, error.errno or errno.EIO)
         else:
             self._waiting[number] = plan.name
-            self._send(order, [plan.output])
 
     def kill(self, name: str, signal: int) -> None:
-        """See `Sandbox.kill`."""
-        for names in (self._waiting, self._running):
-            for number in [number for number, each in names.items() if each == name]:
-                self._send(messages.kill(number, signal), [])
+        """See `Sandbox.kill`; what is frozen gets it when it is thawed."""
+        numbers = [number for number, each in self._waiting.items() if each == name]
+        numbers += [number for number, (each, _) in self._running.items() if each == name]
+        for number in numbers:
+            self._channel.send(messages.kill(number, signal))
 
     def kill_all(self) -> None:
-        """See `Sandbox.kill_all`; what is frozen is thawed, it could not die otherwise."""
+        """See `Sandbox.kill_all`; what is frozen is thawed, or it might not die."""
         if self._is_ended or self._closing is not None:
             self._loop.call_soon(self._watcher.emptied)
             return
         self._empties.append(None)
-        self._send(messages.KILL_ALL, [])
+        self._channel.send(messages.KILL_ALL)
         self.thaw()
 
     def freeze(self) -> None:
@@ -177,7 +179,7 @@ class SupervisedSandbox:
         if self._group.has_freezer:
             self._group.freeze()
         else:
-            self._send(messages.FREEZE, [])
+            self._channel.send(messages.FREEZE)
 
     def thaw(self) -> None:
         """See `Sandbox.thaw`."""
@@ -187,235 +189,115 @@ class SupervisedSandbox:
         if self._group.has_freezer:
             self._group.thaw()
         elif not self._is_ended:
-            self._send(messages.THAW, [])
-            self._await_thawed()
+            self._channel.send(messages.THAW)
+            self._channel.wait_until_thawed()
 
     def memory_peak_bytes(self) -> int:
-        """See `Sandbox.memory_peak_bytes`; without a memory cgroup only the moments of these calls are seen."""
+        """See `Sandbox.memory_peak_bytes`; without a memory cgroup only the moments of the calls are seen."""
         if self._group.has_memory:
             return self._group.memory_peak_bytes()
         if not self._is_ended:
             self._sampled_bytes = max(self._sampled_bytes, sum_of_peaks(self._init.pid))
         return self._sampled_bytes
 
-    # ---- sending
-
-    def _send(self, message: bytes, descriptors: list[int]) -> None:
-        """Send now, or in turn when remora-init is behind; then with copies of the descriptors."""
-        if self._is_ended:
-            return
-        if self._outbox or not self._send_now(message, descriptors):
-            if not self._outbox:
-                self._loop.add_writer(self._init.connection.fileno(), self._send_waiting)
-            self._outbox.append((message, [os.dup(descriptor) for descriptor in descriptors]))
-
-    def _send_now(self, message: bytes, descriptors: list[int]) -> bool:
-        """Return False if it has to wait; a broken connection is noticed when reading."""
-        try:
-            socket.send_fds(self._init.connection, [message], descriptors)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
-
-    def _send_waiting(self) -> None:
-        while self._outbox:
-            message, descriptors = self._outbox[0]
-            if not self._send_now(message, descriptors):
-                return
-            self._outbox.popleft()
-            for descriptor in descriptors:
-                os.close(descriptor)
-        self._loop.remove_writer(self._init.connection.fileno())
-
-    def _drop_outbox(self) -> None:
-        if self._outbox:
-            self._loop.remove_writer(self._init.connection.fileno())
-        for _, descriptors in self._outbox:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        self._outbox.clear()
-
     # ---- reports
-
-    def _receive(self) -> messages.Report | None:
-        """
-        Read one report.
-
-        Raises:
-            BlockingIOError: If there is none now.
-            EOFError: If remora-init has ended.
-        """
-        if self._backlog:
-            return self._backlog.popleft()
-        try:
-            message = self._init.connection.recv(messages.REPORT_BYTES_MAX)
-        except (ConnectionResetError, BrokenPipeError) as error:
-            raise EOFError from error
-        if not message:
-            raise EOFError
-        try:
-            return messages.read(message)
-        except ValueError:
-            _log.exception("sandbox %s: a report was thrown away", self._plan.name)
-            return None
-
-    def _read(self) -> None:
-        try:
-            while not self._is_ended:
-                report = self._receive()
-                if report is not None:
-                    self._hear(report)
-        except BlockingIOError:
-            return
-        except EOFError:
-            self._end()
 
     def _hear(self, report: messages.Report) -> None:
         match report:
             case messages.Started(number, pid):
                 name = self._waiting.pop(number)
-                self._running[number] = name
-                self._pids[number] = pid
+                self._running[number] = (name, pid)
                 self._watcher.process_started(name, pid)
             case messages.Failed(number, reason):
                 self._watcher.process_failed(self._waiting.pop(number), reason)
             case messages.Exited(number, how):
-                self._pids.pop(number)
-                self._watcher.process_exited(self._running.pop(number), how)
+                name, _ = self._running.pop(number)
+                self._watcher.process_exited(name, how)
             case messages.Emptied():
-                self._emptied()
+                self._answer_empty(self._empties.popleft())
             case messages.Refused(first):
-                _log.error("sandbox %s: remora-init refused the order %r", self._plan.name, bytes([first]))
+                _log.error("sandbox %s: remora-init refused an order %r", self._plan.name, bytes([first]))
             case messages.Thawed() | messages.Hello():
                 pass
 
-    def _emptied(self) -> None:
-        asked = self._empties.popleft()
+    def _answer_empty(self, asked: asyncio.Future[None] | None) -> None:
         if asked is None:
             self._watcher.emptied()
         elif not asked.done():
             asked.set_result(None)
 
-    def _await_thawed(self) -> None:
-        """Wait for the answer, some 50 µs: until then signals may not have arrived. Other reports wait."""
-        poll = select.poll()
-        poll.register(self._init.connection, select.POLLIN)
-        while poll.poll(THAW_WAIT_MS):
-            try:
-                message = self._init.connection.recv(messages.REPORT_BYTES_MAX)
-            except OSError:
-                return
-            if not message:
-                return  # the end shows again when the event loop reads
-            report = messages.read(message)
-            if isinstance(report, messages.Thawed):
-                break
-            self._backlog.append(report)
-        if self._backlog:
-            self._loop.call_soon(self._read)
-
     # ---- the end
 
     def _end(self) -> None:
-        """Remora-init has let go: it is dying, and so is everything in its pid namespace. Wait for that."""
-        if self._is_ended:
-            return
+        """Remora-init has let go: it is dying, and with it everything in its pid namespace. Wait for that."""
         self._is_ended = True
-        self._loop.remove_reader(self._init.connection.fileno())
-        self._drop_outbox()
-        if self._group.has_freezer and self._is_frozen:
+        if self._is_frozen and self._group.has_freezer:
             self._is_frozen = False
             self._group.thaw()
         if self._closing is None:
             self._loop.add_reader(self._init.pid1, self._lost)
         else:
-            self._answer_close()
+            self._answer_rest()
 
     def _lost(self) -> None:
         self._loop.remove_reader(self._init.pid1)
-        if self._closing is not None:
-            return
         self._kill_orphans()
         self._report_rest()
         self._watcher.sandbox_lost(f"pid 1 of sandbox {self._plan.name} ended unasked")
 
     def _kill_orphans(self) -> None:
-        """Without a pid namespace processes survive pid 1: kill those that can still be found."""
+        """Without a pid namespace processes can survive pid 1: kill those that can still be found."""
         if self._habitat.is_isolated:
             return
-        for pid in self._pids.values():
+        for _, pid in self._running.values():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, 9)
+                os.killpg(pid, signals.SIGKILL)
         for pid in self._group.pids():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, 9)
+                os.kill(pid, signals.SIGKILL)
 
     def _report_rest(self) -> None:
         """Nothing runs any more: say so of everything that was not reported yet."""
-        waiting, running = dict(self._waiting), dict(self._running)
+        waiting, running = list(self._waiting.values()), list(self._running.values())
         self._waiting.clear()
         self._running.clear()
-        self._pids.clear()
-        for name in waiting.values():
+        for name in waiting:
             self._watcher.process_failed(name, errno.ECANCELED)
-        for name in running.values():
+        for name, _ in running:
             self._watcher.process_exited(name, KILLED)
-        while self._empties:
-            self._emptied()
+        self._answer_rest()
 
-    def _answer_close(self) -> None:
-        for asked in self._empties:
-            if asked is not None and not asked.done():
-                asked.set_result(None)
+    def _answer_rest(self) -> None:
+        while self._empties:
+            self._answer_empty(self._empties.popleft())
 
     async def close(self) -> None:
         """See `Sandbox.close`."""
         if self._closing is None:
-            self._closing = asyncio.ensure_future(self._close())
+            self._closing = self._estate.tasks.spawn(self._close(), f"close sandbox {self._plan.name}")
         await uncancelled(self._closing)
 
     async def _close(self) -> None:
         if not self._is_ended:
             await self._empty()
         self._is_ended = True
-        for descriptor in (self._init.connection.fileno(), self._init.pid1):
-            self._loop.remove_reader(descriptor)
-        self._drop_outbox()
+        self._channel.close()
+        self._loop.remove_reader(self._init.pid1)
         self._kill_orphans()
         if not await self._init.stop():
             _log.error("sandbox %s: pid 1 (%d) does not end", self._plan.name, self._init.pid)
-        await self._group.remove()
+        if not await self._group.remove():
+            _log.error("sandbox %s: its cgroups could not be removed", self._plan.name)
         self._report_rest()
         await asyncio.to_thread(remove_tree, self._plan.directory)
-        self._forget()
+        self._estate.forget()
 
     async def _empty(self) -> None:
         """Have everything killed by remora-init, so that every exit is reported as it was."""
         is_empty = self._loop.create_future()
         self._empties.append(is_empty)
-        self._send(messages.KILL_ALL, [])
+        self._channel.send(messages.KILL_ALL)
         self.thaw()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EMPTY_WAIT_S):
                 await is_empty
-
-
-def remove_tree(directory: Path) -> None:
-    """Remove a sandbox's directory, whatever its processes made of the permissions below it."""
-
-    def open_up(function: object, path: str, _: object) -> None:
-        del function
-        with contextlib.suppress(OSError):
-            parent = os.path.dirname(path)  # noqa: PTH120 - strings all along
-            os.chmod(parent, stat.S_IRWXU)  # noqa: PTH101
-            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
-                os.chmod(path, stat.S_IRWXU)  # noqa: PTH101
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)  # noqa: PTH108
-
-    shutil.rmtree(directory, onerror=open_up)
-    if directory.exists():
-        shutil.rmtree(directory, ignore_errors=True)
