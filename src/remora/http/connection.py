@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
             self.is_plain = self.date is None and not self.is_http10
         self._headers = None
         path, _, query = url.partition(b"?") if b"?" in url else (url, b"", b"")
-        if path[0] != 0x2F:  # not a slash
+        if path[:1] != b"/":
             path = _path_of(path)
         exchange = ServedExchange(self, method, path, query, headers, limits.body_bytes_max, keeps)
         self._reading = exchange

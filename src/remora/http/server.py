@@ -60,6 +60,11 @@ class Server:
         state = "closed" if self._is_closed else "serving" if self._server else "new"
         return f"<Server {state}, {len(self.connections)} connections>"
 
+    @property
+    def port(self) -> int:
+        """The TCP port that is listened on."""
+        return int(self._listener.getsockname()[1])
+
     async def start(self) -> None:
         """
         Accept connections from now on.
