@@ -46,3 +46,6 @@ DOWNLOAD_URL_S: Final = 600  # reference, GetFunction: the link is valid for ten
 
 # Account.
 CONCURRENT_EXECUTIONS_DEFAULT: Final = 1_000  # quotas
+
+# Extensions.
+EXTENSIONS_MAX: Final = 10  # "Using the Lambda Extensions API": external and internal ones together
