@@ -59,6 +59,11 @@ class TaskSet:
         task.add_done_callback(self._ended)
         return task
 
+    async def join(self) -> None:
+        """Wait until every task has ended by itself."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def close(self) -> None:
         """
         Cancel every task and wait until the last one has ended; a task that closes its own set lives on.

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from remora.node.settings import NodeError
 from remora.sandbox.bubblewrap import BubblewrapDriver
 from remora.sandbox.process import ProcessDriver
+from remora.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from remora.sandbox.base import SandboxDriver
+    from remora.store.base import Store
 
 SANDBOX_DRIVERS = ("bubblewrap", "process")
 
@@ -33,3 +35,8 @@ def sandbox_driver(name: str, environments: Path, node: str) -> SandboxDriver:
     if name == "process":
         return ProcessDriver(environments, node)
     raise NodeError(f"there is no sandbox driver {name!r}", f"choose one of: {', '.join(SANDBOX_DRIVERS)}")
+
+
+def record_store(directory: Path) -> Store:
+    """Make the store that keeps records below `directory`."""
+    return SqliteStore(directory)

@@ -1,0 +1,213 @@
+"""
+One node: everything is put together here, started in order, and ended in the reverse order.
+
+Start: records (their lock says that no other node uses the data), then what a dead predecessor left is
+removed, then the front door. End: invocations finish, environments shut down and their extensions hear of it;
+the front door closes last, so that whoever follows the logs reads them to the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import signal
+import socket
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
+
+import uvloop
+
+import remora
+from remora.control.context import ControlSettings
+from remora.control.opening import open_control
+from remora.control.service import LambdaService
+from remora.http.limits import Limits
+from remora.http.server import Server
+from remora.kit.clock import SystemClock
+from remora.kit.ids import new_uuid
+from remora.kit.tasks import TaskSet
+from remora.node.api import NodeApi
+from remora.node.drivers import record_store, sandbox_driver
+from remora.node.front import Front
+from remora.node.settings import NodeError, NodeInfo
+from remora.pool.pool import Pool, PoolSettings
+from remora.resources.names import Place
+from remora.runtimes.catalog import Runtimes, default_cache
+from remora.sandbox.base import SandboxError
+from remora.spec.limits import CREATE_FUNCTION_BODY_BYTES_MAX
+from remora.store.base import StoreError
+from remora.telemetry.logs import LogStore
+from remora.telemetry.timeline import Timelines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from remora.node.settings import NodeSettings
+
+HOST = "127.0.0.1"
+"""Only this machine can reach a node: requests are not authenticated yet."""
+FOLLOWERS_S = 1.0
+"""How long those who follow the logs may take to read the last lines when the node ends."""
+
+_LIMITS = Limits(
+    header_bytes_max=1024 * 1024,
+    body_bytes_read_max=4 * CREATE_FUNCTION_BODY_BYTES_MAX,
+    connections_max=10_000,
+    header_timeout_s=30.0,
+    body_timeout_s=60.0,
+    idle_timeout_s=300.0,
+    write_timeout_s=120.0,
+    send_date=True,
+)
+
+
+class Node:
+    """
+    A node within a running event loop.
+
+    Args:
+        settings: What the operator decided.
+    """
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._clock = SystemClock()
+        self._requests = TaskSet("requests")
+        self._streams = TaskSet("log streams")
+        self._environments = TaskSet("environments")
+        self._logs = LogStore(settings.data / "logs")
+        self._timelines = Timelines()
+
+    async def __aenter__(self) -> NodeInfo:
+        """
+        Start.
+
+        Raises:
+            NodeError: If it cannot be started; then nothing is left running.
+        """
+        try:
+            return await self._start()
+        except BaseException as error:
+            await self._stack.aclose()
+            if isinstance(error, (SandboxError, StoreError)):
+                raise NodeError(str(error)) from error
+            if isinstance(error, OSError):
+                text = f"the node could not be started with data in {self._settings.data}: {error.strerror}"
+                raise NodeError(text) from error
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        """End in an orderly way."""
+        await self._stack.aclose()
+
+    async def _start(self) -> NodeInfo:
+        settings = self._settings
+        listener = _listen(settings.port)
+        self._stack.callback(listener.close)
+        endpoint = f"http://{HOST}:{listener.getsockname()[1]}"
+        environments = settings.data / "environments"
+        environments.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(str(settings.data.resolve()).encode()).hexdigest()[:12]
+        driver = sandbox_driver(settings.driver, environments, name)
+        missing = driver.check()
+
+        store = record_store(settings.data)
+        self._stack.push_async_callback(store.close)
+        self._stack.push_async_callback(self._logs.flush)
+        pool = Pool(
+            driver,
+            PoolSettings(
+                directory=environments,
+                region=settings.region,
+                concurrency=settings.concurrency,
+                idle_s=settings.idle_s,
+                network=settings.network,
+            ),
+            clock=self._clock,
+            logs=self._logs,
+            timelines=self._timelines,
+            tasks=self._environments,
+        )
+        control = await open_control(
+            settings.data,
+            store=store,
+            runtimes=Runtimes(settings.runtimes or default_cache(), settings.region),
+            pool=pool,
+            settings=ControlSettings(
+                place=Place(settings.region, settings.account),
+                endpoint=endpoint,
+                signing_key=secrets.token_bytes(32),
+                concurrent_executions=settings.concurrency,
+            ),
+            clock=self._clock,
+            new_id=new_uuid,
+            spawn=self._requests.spawn,
+        )
+        self._stack.push_async_callback(self._requests.close)
+        await driver.sweep()
+
+        health: dict[str, object] = {
+            "status": "ok",
+            "version": remora.__version__,
+            "region": settings.region,
+            "driver": driver.name,
+            "missing": missing,
+        }
+        node_api = NodeApi(
+            health=lambda: health,
+            environments=pool.environments,
+            timelines=self._timelines,
+            logs=self._logs,
+            tasks=self._streams,
+        )
+        server = Server(Front(node_api, LambdaService(control)), listener, _LIMITS)
+        self._stack.push_async_callback(server.close)
+        self._stack.push_async_callback(self._end_streams)
+        self._stack.push_async_callback(self._environments.close)
+        self._stack.push_async_callback(pool.close)
+        await server.start()
+        return NodeInfo(endpoint, settings.region, settings.account, driver.name, missing)
+
+    async def _end_streams(self) -> None:
+        """Let followers of the logs read what there is."""
+        await self._logs.flush()
+        self._logs.end_followers()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOWERS_S):
+                await self._streams.join()
+        await self._streams.close()
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port), backlog=1024)
+    except OSError as error:
+        text = f"the node could not listen on {HOST}:{port}: {error.strerror}"
+        raise NodeError(text, "choose another port, or 0 for any free one") from error
+
+
+def run_node(settings: NodeSettings, on_ready: Callable[[NodeInfo], None]) -> None:
+    """
+    Run a node until SIGINT or SIGTERM, then shut every environment down.
+
+    Args:
+        settings: What the operator decided.
+        on_ready: Called once, when the node answers.
+
+    Raises:
+        NodeError: If the node could not be started.
+    """
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        async with Node(settings) as info:
+            on_ready(info)
+            await stop.wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())

@@ -48,6 +48,12 @@ class Follower:
         self.group = group
         self._lines: deque[StreamLine] = deque(maxlen=FOLLOWER_LINES_MAX)
         self._arrived = asyncio.Event()
+        self._has_ended = False
+
+    def end(self) -> None:
+        """Let `lines` end once everything was read."""
+        self._has_ended = True
+        self._arrived.set()
 
     def put(self, line: StreamLine) -> None:
         """Hand over a line."""
@@ -61,10 +67,12 @@ class Follower:
         return lines
 
     async def lines(self) -> AsyncIterator[StreamLine]:
-        """Yield lines for ever."""
+        """Yield lines as they come, until `end`."""
         while True:
             while self._lines:
                 yield self._lines.popleft()
+            if self._has_ended:
+                return
             self._arrived.clear()
             await self._arrived.wait()
 
@@ -103,6 +111,11 @@ class LogStore:
     def unfollow(self, follower: Follower) -> None:
         """End a follower."""
         self._followers.discard(follower)
+
+    def end_followers(self) -> None:
+        """Let every follower end once it has read what there is: no more lines will come."""
+        for follower in self._followers:
+            follower.end()
 
     async def read(self, group: str, *, since_ms: int = 0, request_id: str = "") -> list[StreamLine]:
         """Return a group's lines of all streams, oldest first; none for an unknown group."""
