@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from remora.cli.ps import Environment, span, table
+from remora.cli.timeline import Known, choose
 from remora.cli.waterfall import Event, Timeline
 from remora.testing.clock import ManualClock
 
@@ -171,6 +172,15 @@ def test_timeline_finds_the_environment_that_is_meant(remora, node, which, envir
     result = remora("timeline", *which, "--endpoint", node.endpoint)
     assert result.code == 0
     assert f"environment {environment} " in result.out
+
+
+def test_timeline_prefers_environments_that_were_used():
+    started = Event(10, "invoke.started")
+    used = Known("a", "hello", 100, (Event(5, "sandbox.created"), started))
+    spare = Known("b", "hello", 900, (Event(5, "sandbox.created"),))
+    earlier = Known("c", "hello", 1, (started,))
+    assert choose([earlier, used, spare], "hello") is used
+    assert choose([earlier, spare], None) is earlier
 
 
 def test_timeline_as_json_is_what_the_node_answers(remora, node):

@@ -11,7 +11,7 @@ import msgspec
 from remora.cli.client import endpoint_option, get
 from remora.cli.drawing import console_for, draw
 from remora.cli.errors import CommandError
-from remora.cli.waterfall import Timeline
+from remora.cli.waterfall import Event, Timeline
 
 _PATH = "/_remora/timelines"
 
@@ -22,6 +22,14 @@ class Known(msgspec.Struct, frozen=True):
     environment: str
     function: str
     started_ms: int
+    events: tuple[Event, ...] = ()
+
+    @property
+    def last_use(self) -> tuple[bool, int]:
+        """Sorts by use: environments that were invoked come after the others, then the last event counts."""
+        is_used = any(event.kind == "invoke.started" for event in self.events)
+        last_us = max((event.at_us for event in self.events), default=0)
+        return is_used, self.started_ms * 1_000 + last_us
 
 
 class Timelines(msgspec.Struct, frozen=True):
@@ -38,8 +46,8 @@ def command(which: str | None, endpoint: str, *, as_json: bool) -> None:
     """
     Draw what happened in an environment, in time.
 
-    Names an environment (the beginning of its identifier is enough) or a function, whose youngest environment
-    is taken; without a name, the youngest environment of all.
+    Names an environment (the beginning of its identifier is enough) or a function, of whose environments
+    the one that was used last is taken; without a name, of all.
     """
     known = get(endpoint, _PATH, Timelines).timelines
     path = f"{_PATH}/{quote(choose(known, which).environment, safe='')}"
@@ -67,4 +75,4 @@ def choose(known: list[Known], which: str | None) -> Known:
     if not matching:
         subject = f" of {which!r}" if which else ""
         raise CommandError(f"the node knows no timeline{subject}", "invoke the function, then try again")
-    return max(matching, key=lambda each: each.started_ms)
+    return max(matching, key=lambda each: each.last_use)
