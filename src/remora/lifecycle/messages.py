@@ -24,6 +24,8 @@ def extension_process(name: str) -> str:
 class Timer(Enum):
     """The deadlines that the machine asks for; at most one of each runs at a time."""
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is computed in Python, each time
+
     INIT = "init limit"
     INVOKE = "function timeout"
     RUNTIME_EXIT = "runtime's share of the shutdown"
@@ -100,6 +102,8 @@ class ProcessExited(msgspec.Struct, frozen=True):
     """`exit status 1`, `signal: killed`."""
     is_clean: bool
     """True for exit code 0."""
+    is_out_of_memory: bool = False
+    """True if it was killed because the environment's memory was used up."""
 
 
 class Emptied(msgspec.Struct, frozen=True):
@@ -113,7 +117,11 @@ class SandboxLost(msgspec.Struct, frozen=True):
 
 
 class DeadlineReached(msgspec.Struct, frozen=True):
-    """A timer that was set ran out."""
+    """
+    A timer that was set ran out.
+
+    One that comes too early is ordered again for its moment; one that is not running is passed over.
+    """
 
     timer: Timer
 
@@ -309,7 +317,14 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 class Kind(Enum):
-    """What a `Happened` tells; the value is its name in timelines."""
+    """
+    What a `Happened` tells; the value is its name in timelines.
+
+    Each INIT_STARTED, INVOKE_STARTED and SHUTDOWN_STARTED is followed by its end before the next of its kind.
+    An INVOKE_ENDED without RUNTIME_DONE before it: the runtime was cut off.
+    """
+
+    __hash__ = object.__hash__
 
     INIT_STARTED = "init.started"
     PROCESS_STARTED = "process.started"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from remora.lifecycle.messages import Refuse
 from remora.lifecycle.tables import (
@@ -18,19 +18,21 @@ from remora.lifecycle.tables import (
 if TYPE_CHECKING:
     from remora.lifecycle.messages import Call
 
+NOT_ALLOWED = "State transition is not allowed"
+CHANGED_UNDERNEATH = "Concurrent state modification"
+
 
 @dataclass(slots=True)
 class Runtime:
     """The runtime of one generation."""
 
-    state: RuntimeState = RuntimeState.STARTED
+    state: RuntimeState = RuntimeState.ABSENT
     is_alive: bool = False
+    """True from the order to start it until its process has ended."""
     parked: list[Call] = field(default_factory=list)
     """Calls of next that wait for an invocation."""
     posting: Call | None = None
     """The call whose body (response or error) is being received."""
-    error_type: str = ""
-    """What it declared with init/error or error."""
 
     def move(self, move: RuntimeMove) -> bool:
         """Make `move`; False if the present state does not allow it (then nothing changes)."""
@@ -40,14 +42,13 @@ class Runtime:
         self.state = target
         return True
 
-    def refusal(self, call: Call, move: RuntimeMove) -> Refuse:
+    def refusal(self, call: Call, move: RuntimeMove, why: str = NOT_ALLOWED) -> Refuse:
         """Return the answer to a call that the present state does not allow."""
         return Refuse(
             call,
             403,
             "InvalidStateTransition",
-            f"State transition from {self.state.value} to {move.value} failed for runtime."
-            " Error: State transition is not allowed",
+            f"State transition from {self.state.value} to {move.value} failed for runtime. Error: {why}",
         )
 
 
@@ -59,15 +60,15 @@ class Extension:
     is_external: bool
     state: ExtensionState = ExtensionState.STARTED
     is_alive: bool = False
-    """True while its process runs; always False for internal ones."""
+    """True from the order to start it until its process has ended; always False for internal ones."""
     identifier: str = ""
     events: tuple[str, ...] = ()
     parked: Call | None = None
     """Its call of next that waits for an event."""
     error_type: str = ""
     """What it declared with init/error or exit/error, or why it could not be launched."""
-    is_event_due: bool = False
-    """True if an event is out for which it had no call waiting; its following next gets it at once."""
+    due: Literal["", "INVOKE", "SHUTDOWN"] = ""
+    """An event that is out while it had no call waiting; its following next gets it at once."""
 
     def move(self, move: ExtensionMove) -> bool:
         """Make `move`; False if the present state does not allow it (then nothing changes)."""
@@ -77,7 +78,7 @@ class Extension:
         self.state = target
         return True
 
-    def refusal(self, call: Call, move: ExtensionMove) -> Refuse:
+    def refusal(self, call: Call, move: ExtensionMove, why: str = NOT_ALLOWED) -> Refuse:
         """Return the answer to a call that the present state does not allow."""
         who = self.name if move is ExtensionMove.REGISTER else self.identifier
         return Refuse(
@@ -85,12 +86,8 @@ class Extension:
             403,
             "Extension.InvalidExtensionState",
             f"State transition from {self.state.value} to {move.value} failed for extension {who}."
-            " Error: State transition is not allowed",
+            f" Error: {why}",
         )
-
-    def wants(self, event: str) -> bool:
-        """Tell whether it subscribed to `event`."""
-        return event in self.events
 
     @property
     def is_registered(self) -> bool:
@@ -100,4 +97,9 @@ class Extension:
     @property
     def is_at_next(self) -> bool:
         """True if it has nothing left to do."""
-        return self.state is ExtensionState.READY and not self.is_event_due
+        return self.state is ExtensionState.READY and not self.due
+
+    @property
+    def can_listen(self) -> bool:
+        """True if its present or a following next could still give it an event."""
+        return self.state in (ExtensionState.REGISTERED, ExtensionState.READY, ExtensionState.RUNNING)

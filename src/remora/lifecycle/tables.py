@@ -2,7 +2,8 @@
 The states of the runtime and of an extension, and every move between them, as tables.
 
 A call that has no entry for the present state is refused and changes nothing. State names are those that
-appear in error texts and in the log. Moves of the environment as a whole are joint-state rules in `machine`.
+appear in error texts and in the log. Moves of the environment as a whole are joint-state rules: they are in
+`init`, `invoke` and `shutdown`.
 
 Source: runtime-api specification section 2, extensions-api specification section 4.
 """
@@ -15,6 +16,10 @@ from enum import Enum
 class RuntimeState(Enum):
     """What the runtime is doing, by the calls it made."""
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is computed in Python, each time
+
+    ABSENT = "Absent"
+    """Its process has not been ordered yet: whoever calls is left over from before a reset."""
     STARTED = "Started"
     INIT_ERROR = "InitError"
     READY = "Ready"
@@ -27,15 +32,19 @@ class RuntimeState(Enum):
 class RuntimeMove(Enum):
     """A call of the runtime, or what is done to it; the value is the target that a refusal names."""
 
+    __hash__ = object.__hash__
+
     NEXT = "Ready"
     RESPONSE = "InvocationResponse"
     ERROR = "InvocationErrorResponse"
     INIT_ERROR = "InitError"
+    START = "Started"
     RELEASE = "Running"
     RECEIVED = "RuntimeResponseSentState"
 
 
 RUNTIME: dict[tuple[RuntimeState, RuntimeMove], RuntimeState] = {
+    (RuntimeState.ABSENT, RuntimeMove.START): RuntimeState.STARTED,
     (RuntimeState.STARTED, RuntimeMove.NEXT): RuntimeState.READY,
     (RuntimeState.STARTED, RuntimeMove.INIT_ERROR): RuntimeState.INIT_ERROR,
     (RuntimeState.READY, RuntimeMove.NEXT): RuntimeState.READY,
@@ -52,6 +61,8 @@ RUNTIME: dict[tuple[RuntimeState, RuntimeMove], RuntimeState] = {
 class ExtensionState(Enum):
     """What an extension is doing, by the calls it made."""
 
+    __hash__ = object.__hash__
+
     STARTED = "Started"
     REGISTERED = "Registered"
     READY = "Ready"
@@ -66,31 +77,49 @@ class ExtensionState(Enum):
 class ExtensionMove(Enum):
     """A call of an extension, or what is done to it; the value is the target that a refusal names."""
 
+    __hash__ = object.__hash__
+
     REGISTER = "Registered"
     NEXT = "Ready"
     INIT_ERROR = "InitError"
     EXIT_ERROR = "Exited"
     RELEASE = "Running"
     LAUNCH_FAILED = "LaunchError"
+    EXIT = "exit during shutdown"
+    EXIT_BADLY = "exit with an error during shutdown"
 
 
 EXTENSION: dict[tuple[ExtensionState, ExtensionMove], ExtensionState] = {
     (ExtensionState.STARTED, ExtensionMove.REGISTER): ExtensionState.REGISTERED,
     (ExtensionState.STARTED, ExtensionMove.LAUNCH_FAILED): ExtensionState.LAUNCH_ERROR,
+    (ExtensionState.STARTED, ExtensionMove.EXIT): ExtensionState.EXITED,
+    (ExtensionState.STARTED, ExtensionMove.EXIT_BADLY): ExtensionState.SHUTDOWN_FAILED,
     (ExtensionState.REGISTERED, ExtensionMove.NEXT): ExtensionState.READY,
     (ExtensionState.REGISTERED, ExtensionMove.INIT_ERROR): ExtensionState.INIT_ERROR,
     (ExtensionState.REGISTERED, ExtensionMove.EXIT_ERROR): ExtensionState.EXIT_ERROR,
+    (ExtensionState.REGISTERED, ExtensionMove.EXIT): ExtensionState.EXITED,
+    (ExtensionState.REGISTERED, ExtensionMove.EXIT_BADLY): ExtensionState.SHUTDOWN_FAILED,
     (ExtensionState.READY, ExtensionMove.RELEASE): ExtensionState.RUNNING,
     (ExtensionState.READY, ExtensionMove.EXIT_ERROR): ExtensionState.EXIT_ERROR,
+    (ExtensionState.READY, ExtensionMove.EXIT): ExtensionState.EXITED,
+    (ExtensionState.READY, ExtensionMove.EXIT_BADLY): ExtensionState.SHUTDOWN_FAILED,
     (ExtensionState.RUNNING, ExtensionMove.NEXT): ExtensionState.READY,
     (ExtensionState.RUNNING, ExtensionMove.EXIT_ERROR): ExtensionState.EXIT_ERROR,
+    (ExtensionState.RUNNING, ExtensionMove.EXIT): ExtensionState.EXITED,
+    (ExtensionState.RUNNING, ExtensionMove.EXIT_BADLY): ExtensionState.SHUTDOWN_FAILED,
     (ExtensionState.INIT_ERROR, ExtensionMove.INIT_ERROR): ExtensionState.INIT_ERROR,
+    (ExtensionState.INIT_ERROR, ExtensionMove.EXIT): ExtensionState.EXITED,
+    (ExtensionState.INIT_ERROR, ExtensionMove.EXIT_BADLY): ExtensionState.SHUTDOWN_FAILED,
     (ExtensionState.EXIT_ERROR, ExtensionMove.EXIT_ERROR): ExtensionState.EXIT_ERROR,
+    (ExtensionState.EXIT_ERROR, ExtensionMove.EXIT): ExtensionState.EXITED,
+    (ExtensionState.EXIT_ERROR, ExtensionMove.EXIT_BADLY): ExtensionState.SHUTDOWN_FAILED,
 }
 
 
 class Phase(Enum):
     """What the environment as a whole is doing."""
+
+    __hash__ = object.__hash__
 
     UNINITIALISED = "uninitialised"
     """Nothing runs: new, or after a reset; the next invocation begins with an init."""
@@ -99,7 +128,9 @@ class Phase(Enum):
     STARTING_RUNTIME = "starting runtime"
     """The runtime initialises; everybody's first next is awaited."""
     IDLE = "idle"
+    """Initialised and without an invocation."""
     INVOKING = "invoking"
+    """An invocation was given out; the runtime or a subscribed extension is not done with it."""
     STOPPING_RUNTIME = "stopping runtime"
     """SIGTERM was sent to the runtime."""
     STOPPING_EXTENSIONS = "stopping extensions"
@@ -108,3 +139,31 @@ class Phase(Enum):
     """Whatever is left is being killed."""
     CLOSED = "closed"
     """The environment will never serve again."""
+
+
+INITIALISING = (Phase.STARTING_EXTENSIONS, Phase.STARTING_RUNTIME)
+STOPPING = (Phase.STOPPING_RUNTIME, Phase.STOPPING_EXTENSIONS, Phase.KILLING)
+
+PHASES: dict[Phase, tuple[Phase, ...]] = {
+    Phase.UNINITIALISED: (Phase.STARTING_EXTENSIONS, Phase.CLOSED),
+    Phase.STARTING_EXTENSIONS: (
+        Phase.STARTING_RUNTIME,
+        Phase.STOPPING_RUNTIME,
+        Phase.KILLING,
+        Phase.CLOSED,
+    ),
+    Phase.STARTING_RUNTIME: (
+        Phase.IDLE,
+        Phase.INVOKING,
+        Phase.STOPPING_RUNTIME,
+        Phase.KILLING,
+        Phase.CLOSED,
+    ),
+    Phase.IDLE: (Phase.INVOKING, Phase.STOPPING_RUNTIME, Phase.KILLING, Phase.CLOSED),
+    Phase.INVOKING: (Phase.IDLE, Phase.STOPPING_RUNTIME, Phase.KILLING, Phase.CLOSED),
+    Phase.STOPPING_RUNTIME: (Phase.STOPPING_EXTENSIONS, Phase.KILLING, Phase.CLOSED),
+    Phase.STOPPING_EXTENSIONS: (Phase.KILLING, Phase.CLOSED),
+    Phase.KILLING: (Phase.UNINITIALISED, Phase.CLOSED),
+    Phase.CLOSED: (),
+}
+"""Which phase can follow which; every phase can end in CLOSED at once if the sandbox breaks down."""

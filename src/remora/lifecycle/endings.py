@@ -1,0 +1,95 @@
+"""
+How an init and an invocation end, and what a failure does in each phase.
+
+The first failure of a generation is the one reported; what dies in the reset that follows is not news.
+
+Source: lifecycle specification, sections 2.4, 4.3 and 5; extensions-api specification, section 7.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remora.lifecycle import shutdown
+from remora.lifecycle.messages import Complete, Failure, Kind, Reason, Timer
+from remora.lifecycle.tables import INITIALISING, Phase
+
+if TYPE_CHECKING:
+    from remora.lifecycle.state import Invocation, State
+
+
+def fail(s: State, error_type: str, message: str) -> None:
+    """
+    Act on a failure: while init or an invocation is under way it ends that, idle it is kept for the next one.
+
+    "The message text is that of the process that exits, the type is that of the post."
+    """
+    failure = Failure(s.generation.fatal_type or error_type, message)
+    if s.phase is Phase.IDLE:
+        s.generation.idle_failure = s.generation.idle_failure or failure
+    elif s.phase is Phase.INVOKING or s.phase in INITIALISING:
+        break_off(s, "error", failure)
+        shutdown.begin(s, Reason.FAILURE)
+
+
+def break_off(s: State, status: str, failure: Failure) -> None:
+    """
+    End whatever is under way, init or invocation or both.
+
+    Args:
+        s: The state.
+        status: `error` or `timeout`.
+        failure: What the invoker hears unless it has its answer already.
+    """
+    if s.phase in INITIALISING:
+        end_init(s, status, "" if status == "timeout" else failure.error_type)
+    invocation = s.invocation
+    if invocation is None:
+        return
+    if invocation.released_us < 0:
+        s.happened(Kind.INVOKE_STARTED, request_id=invocation.request_id)
+    if not invocation.is_answered:
+        invocation.is_answered = True
+        s.effects.append(Complete(invocation.request_id, failure, is_error=True))
+    end_invocation(s, invocation, status, "" if status == "timeout" else failure.error_type)
+
+
+def end_init(s: State, status: str, error_type: str = "") -> None:
+    """Report every extension's state and the init as a whole; nothing more is started for it."""
+    s.generation.to_start.clear()
+    s.generation.starting = ""
+    s.cancel_timer(Timer.INIT)
+    for extension in s.generation.extensions():
+        s.happened(
+            Kind.EXTENSION_STATE,
+            name=extension.name,
+            detail=extension.state.value,
+            events=extension.events,
+            error_type=extension.error_type,
+        )
+    s.happened(
+        Kind.INIT_ENDED,
+        phase=s.init_phase,
+        detail=status,
+        error_type=error_type,
+        duration_us=s.now_us - s.init_started_us,
+    )
+
+
+def end_invocation(s: State, invocation: Invocation, status: str, error_type: str) -> None:
+    """Report the end of an invocation; its invoker must have been answered."""
+    assert invocation.is_answered, "an invocation ended without an answer"
+    s.cancel_timer(Timer.INVOKE)
+    done_us = invocation.runtime_done_us
+    has_extensions = bool(s.generation.externals or s.generation.internals)
+    s.happened(
+        Kind.INVOKE_ENDED,
+        request_id=invocation.request_id,
+        detail=status,
+        error_type=error_type,
+        duration_us=min(s.now_us - invocation.accepted_us, invocation.timeout_us),
+        init_us=s.unbilled_init_us,
+        post_runtime_us=s.now_us - done_us if has_extensions and done_us >= 0 else -1,
+    )
+    s.unbilled_init_us = -1
+    s.invocation = None
