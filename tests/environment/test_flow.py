@@ -186,3 +186,18 @@ def test_failing_init_is_retried_within_the_invocation(stage, run):
             assert "Phase: invoke\tStatus: error\tError Type: Runtime.ExitError" in log
 
     run(scenario())
+
+
+def test_a_broken_machine_costs_its_environment_only(stage, run, caplog):
+    async def scenario():
+        async with stage({"runtime": echo}) as it:
+            await it.invoke(b"1", tail=True)
+            (member,) = it.pool._members.values()
+            member.environment.machine.handle = None
+            answer = await it.invoke(b"2")
+            assert json.loads(answer.payload)["errorType"] == "Sandbox.Failure"
+            assert (await it.invoke(b"3")).payload == b"3"
+            assert len(it.driver.sandboxes) == 2
+        assert "broke" in caplog.text
+
+    run(scenario())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from remora.sandbox.base import Exit, Sandbox, SandboxDriver, SandboxPlan
     from remora.telemetry.journal import Journal
 
+_log = logging.getLogger("remora.environment")
+
 FREEZE_AFTER_S = 0.005
 """How long an environment must be idle to be frozen (ADR-0003)."""
 
@@ -65,6 +68,7 @@ class Invocation:
     answer: Callable[[InvokeResult], None]
     result: InvokeResult | None = None
     """An answer that waits for the end of the log."""
+    is_answered: bool = False
 
 
 class Environment:
@@ -111,6 +115,7 @@ class Environment:
         self._is_frozen = False
         self._events: deque[m.Event] = deque()
         self._is_performing = False
+        self._is_broken = False
         self._extension_env: dict[str, str] = {}
         self._runtime_env: dict[str, str] = {}
         function = deployment.function
@@ -212,15 +217,29 @@ class Environment:
     def feed(self, event: m.Event) -> None:
         """Hand an event to the machine and perform what it orders; within an order, after it."""
         self._events.append(event)
-        if self._is_performing:
+        if self._is_performing or self._is_broken:
             return
         self._is_performing = True
         try:
             while self._events:
                 for effect in self.machine.handle(self._events.popleft(), self._clock.monotonic_us()):
                     self._performers[type(effect)](effect)
+        except Exception:  # noqa: BLE001 - the boundary "environment": it dies, the node lives
+            self._broke()
         finally:
             self._is_performing = False
+
+    def _broke(self) -> None:
+        """Give this environment up, whose machine or shell has failed."""
+        _log.exception("environment %s broke: %r", self.identifier, self.machine)
+        self._is_broken = True
+        invocation, self._invocation = self._invocation, None
+        if invocation is not None and not invocation.is_answered:
+            failure = m.Failure("Sandbox.Failure", "The environment broke down; the node's log tells why")
+            payload = failure_payload(failure, invocation.request_id)
+            version = self.deployment.function.version
+            invocation.answer(InvokeResult(invocation.request_id, payload, "Unhandled", version))
+        self._owner.environment_closed(self)
 
     def take_body(self, body: bytes, content_type: str) -> None:
         """Keep what the runtime posted: the machine decides whether it becomes the answer."""
@@ -386,6 +405,7 @@ class Environment:
         if invocation.request.tail:
             invocation.result = result
         else:
+            invocation.is_answered = True
             invocation.answer(result)
 
     def _thaw(self, _: m.Thaw) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ_BYTES = 65_536
+READS_MAX = 4
+"""Reads in one go, more than a pipe holds; a process that prints without end must not hold up the others."""
 LINE_BYTES_MAX = 262_144
 """A line that grows longer than this without a newline is written in pieces."""
 
@@ -39,7 +41,9 @@ class Output:
 
     def drain(self) -> None:
         """Take what has been printed so far; an unfinished line waits for its end."""
-        while self._reader >= 0:
+        for _ in range(READS_MAX):
+            if self._reader < 0:
+                return
             try:
                 data = os.read(self._reader, READ_BYTES)
             except BlockingIOError:
