@@ -14,6 +14,7 @@
  *     'K' u32 id, i32 signal            to the process group of a started process
  *     'A'                               kill everything but pid 1; answered by 'E'
  *     'Z' / 'T'                         stop / continue everything by signals; 'T' is answered by 'T'
+ *     'M'                               add up the highest resident sizes of all living; answered by 'M'
  *     'C' u8 has_thaw                   1..8: files that a process writes "0" to, to join its cgroups;
  *                                       if has_thaw, the last is instead a freezer.state to write THAWED to
  *   init -> platform
@@ -22,6 +23,7 @@
  *     'X' u32 id, u32 code, u32 signal, u64 cpu_us, u64 memory_peak_kib      ended (code or signal)
  *     'E'                               nothing but pid 1 is left, all exits are reported
  *     'T'                               everything was continued
+ *     'M' u64 kib                       what was asked for
  *     'B' u8 first byte                 a message that makes no sense was thrown away
  *
  * With --into FD -- PROGRAM ARGUMENTS it is none of this: it starts the program as a sibling, born in the cgroup
@@ -170,7 +172,7 @@ static void post_pair(char kind, uint32_t first, uint32_t second) {
     post(&message);
 }
 
-/* ---- signals to everything -------------------------------------------------------------------------------- */
+/* ---- everything below us ------------------------------------------------------------------------------------ */
 
 struct relative {
     pid_t pid, parent;
@@ -262,6 +264,33 @@ static void signal_descendants(int number) {
     }
     free(list);
     free(done);
+}
+
+/* The highest resident size of a process, KiB; 0 if it is gone. */
+static uint64_t resident_peak_kib(pid_t pid) {
+    char path[32], text[2048];
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    if (length <= 0)
+        return 0;
+    text[length] = 0;
+    const char *line = strstr(text, "\nVmHWM:");
+    return line ? strtoull(line + strlen("\nVmHWM:"), NULL, 10) : 0;
+}
+
+static uint64_t sum_of_resident_peaks_kib(void) {
+    struct relative *list = NULL;
+    size_t room = 0, count = read_relatives(&list, &room);
+    uint64_t sum = 0;
+    mark_descendants(list, count);
+    for (size_t i = 0; i < count; i++)
+        if (list[i].is_descendant)
+            sum += resident_peak_kib(list[i].pid);
+    free(list);
+    return sum;
 }
 
 static void signal_everything(int number) {
@@ -572,6 +601,13 @@ static void obey(const uint8_t *bytes, size_t length, const int *fds, int fd_cou
         if (alone) {
             signal_everything(SIGCONT);
             post_byte('T');
+        }
+        break;
+    case 'M':
+        if (alone) {
+            struct outgoing answer = outgoing('M');
+            put_u64(&answer, sum_of_resident_peaks_kib());
+            post(&answer);
         }
         break;
     case 'C':

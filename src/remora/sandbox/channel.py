@@ -8,14 +8,16 @@ import os
 import select
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from remora.sandbox import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-THAW_WAIT_MS = 1000
+ANSWER_WAIT_MS = 1000
+
+Answer = TypeVar("Answer", messages.Thawed, messages.Measured)
 
 _log = logging.getLogger("remora.sandbox")
 
@@ -138,25 +140,31 @@ class Channel:
             if report is not None:
                 self._hear(report)
 
-    def wait_until_thawed(self) -> None:
+    def ask(self, order: bytes, kind: type[Answer]) -> Answer | None:
         """
-        Block until remora-init has answered the order to thaw, some 50 µs: signals have arrived then.
+        Send an order and block until its answer of type `kind` is there, some 50 to 200 µs.
 
         Other reports that come meanwhile are heard later, from the event loop.
+
+        Returns:
+            None if remora-init has ended or does not answer.
         """
+        self.send(order)
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
-        while self._is_open and poll.poll(THAW_WAIT_MS):
+        answer: Answer | None = None
+        while answer is None and self._is_open and not self._outbox and poll.poll(ANSWER_WAIT_MS):
             try:
                 report = self._receive()
             except EOFError:
                 break  # the end is still there when the event loop reads
-            if isinstance(report, messages.Thawed):
-                break
-            if report is not None:
+            if isinstance(report, kind):
+                answer = report
+            elif report is not None:
                 self._backlog.append(report)
         if self._backlog:
             self._loop.call_soon(self._read)
+        return answer
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

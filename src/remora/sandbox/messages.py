@@ -24,6 +24,7 @@ REPORT_BYTES_MAX = 64
 KILL_ALL = b"A"
 FREEZE = b"Z"
 THAW = b"T"
+MEASURE = b"M"
 
 UNCHANGED = 0xFFFFFFFF
 """The user or group that a process keeps when it is not told another."""
@@ -35,6 +36,7 @@ _START = struct.Struct("<cIIIHHH")
 _LIMIT = struct.Struct("<IQQ")
 _KILL = struct.Struct("<cIi")
 _PAIR = struct.Struct("<II")
+_MEASURE = struct.Struct("<Q")
 _EXIT = struct.Struct("<IIIQQ")
 
 
@@ -80,13 +82,20 @@ class Thawed:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """The highest resident sizes of all living processes, added up."""
+
+    memory_kib: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An order that began with `first` made no sense to remora-init."""
 
     first: int
 
 
-Report = Hello | Started | Failed | Exited | Emptied | Thawed | Refused
+Report = Hello | Started | Failed | Exited | Emptied | Thawed | Measured | Refused
 
 
 def start(
@@ -159,6 +168,8 @@ def read(message: bytes) -> Report:
                 return Emptied()
             case b"T" if not rest:
                 return Thawed()
+            case b"M":
+                return Measured(*_MEASURE.unpack(rest))
             case b"B" if len(rest) == 1:
                 return Refused(rest[0])
             case _:

@@ -17,7 +17,6 @@ from remora.sandbox.base import Exit
 from remora.sandbox.channel import Channel
 from remora.sandbox.directory import remove_tree
 from remora.sandbox.launch import uncancelled
-from remora.sandbox.memory import sum_of_peaks
 
 if TYPE_CHECKING:
     import socket
@@ -189,15 +188,18 @@ class SupervisedSandbox:
         if self._group.has_freezer:
             self._group.thaw()
         elif not self._is_ended:
-            self._channel.send(messages.THAW)
-            self._channel.wait_until_thawed()
+            # Signals have arrived when the answer is there, not before.
+            self._channel.ask(messages.THAW, messages.Thawed)
 
     def memory_peak_bytes(self) -> int:
         """See `Sandbox.memory_peak_bytes`; without a memory cgroup only the moments of the calls are seen."""
         if self._group.has_memory:
             return self._group.memory_peak_bytes()
-        if not self._is_ended:
-            self._sampled_bytes = max(self._sampled_bytes, sum_of_peaks(self._init.pid))
+        # Born in the group, remora-init is frozen with it and cannot answer.
+        is_able = not self._is_ended and not (self._is_frozen and self._group.birthplace)
+        measured = self._channel.ask(messages.MEASURE, messages.Measured) if is_able else None
+        if measured is not None:
+            self._sampled_bytes = max(self._sampled_bytes, measured.memory_kib * 1024)
         return self._sampled_bytes
 
     # ---- reports
@@ -217,7 +219,7 @@ class SupervisedSandbox:
                 self._answer_empty(self._empties.popleft())
             case messages.Refused(first):
                 _log.error("sandbox %s: remora-init refused an order %r", self._plan.name, bytes([first]))
-            case messages.Thawed() | messages.Hello():
+            case messages.Thawed() | messages.Measured() | messages.Hello():
                 pass
 
     def _answer_empty(self, asked: asyncio.Future[None] | None) -> None:
