@@ -193,7 +193,7 @@ def test_a_broken_machine_costs_its_environment_only(stage, run, caplog):
         async with stage({"runtime": echo}) as it:
             await it.invoke(b"1", tail=True)
             (member,) = it.pool._members.values()
-            member.environment.machine.handle = None
+            member.environment._performers.clear()
             answer = await it.invoke(b"2")
             assert json.loads(answer.payload)["errorType"] == "Sandbox.Failure"
             assert (await it.invoke(b"3")).payload == b"3"
