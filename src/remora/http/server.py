@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 from typing import TYPE_CHECKING
 
 from remora.http.answers import DateLine, plain
@@ -12,8 +13,6 @@ from remora.http.limits import Limits
 from remora.kit.clock import SystemClock
 
 if TYPE_CHECKING:
-    import socket
-
     from remora.http.exchange import Application
     from remora.kit.clock import Clock
 
@@ -73,6 +72,9 @@ class Server:
         """
         assert not self._is_closed, "a closed server cannot be started"
         self.loop = asyncio.get_running_loop()
+        if self._listener.family in {socket.AF_INET, socket.AF_INET6}:
+            # Accepted sockets inherit it. (asyncio itself sets it only if the listener names its protocol.)
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._server = await self.loop.create_server(self._made, sock=self._listener, backlog=_BACKLOG)
 
     async def close(self) -> None:
