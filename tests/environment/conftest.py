@@ -88,7 +88,7 @@ def stage(tmp_path: Path):
             async with asyncio.timeout(30):
                 yield Stage(pool, driver, deployment, logs, timelines)
         finally:
-            await pool.close()
+            await pool.close(drain_s=5)
             await logs.flush()
             await tasks.close()
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 """Only this machine can reach a node: requests are not authenticated yet."""
+DRAIN_S = 5.0
+"""How long running invocations are waited for when the node ends."""
 FOLLOWERS_S = 1.0
 """How long those who follow the logs may take to read the last lines when the node ends."""
 
@@ -166,7 +168,7 @@ class Node:
         self._stack.push_async_callback(server.close)
         self._stack.push_async_callback(self._end_streams)
         self._stack.push_async_callback(self._environments.close)
-        self._stack.push_async_callback(pool.close)
+        self._stack.push_async_callback(pool.close, drain_s=DRAIN_S)
         await server.start()
         return NodeInfo(endpoint, settings.region, settings.account, driver.name, missing)
 

@@ -123,15 +123,17 @@ async def _run(
         on_log(f"WARNING {text}")
     timelines, logs = Timelines(), LogStore(work / "logs")
     follower = logs.follow("/aws/lambda/" + deployment.function.name)
-    settings = PoolSettings(environments, REGION, network=request.network)
+    settings = PoolSettings(environments, REGION, network=request.network, linger_s=request.timeout_s)
     tasks = TaskSet("run")
     pool = Pool(driver, settings, clock=SystemClock(), logs=logs, timelines=timelines, tasks=tasks)
     invoke = InvokeRequest(payload=request.payload, invoked_arn=deployment.function.arn)
     async with _reading(follower, on_log):
+        drain_s = 0.0
         try:
             results = [await pool.invoke(deployment, invoke) for _ in range(request.repeat)]
+            drain_s = request.timeout_s
         finally:
-            await pool.close()
+            await pool.close(drain_s=drain_s)
             await tasks.close()
             await logs.flush()
     return RunReport(results, timelines.all()[0].to_json())

@@ -39,14 +39,6 @@ if TYPE_CHECKING:
     from remora.telemetry.timeline import Timelines
 
 
-LINGER_S = 0.02
-"""
-How long an invocation waits for an environment that has answered already before another one is made.
-
-A client that calls again at once arrives before the runtime has asked for the next invocation.
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     """
@@ -57,7 +49,8 @@ class PoolSettings:
         region: The node's region.
         concurrency: Concurrent executions allowed in total.
         idle_s: How long an environment may be idle before it is shut down, seconds.
-        drain_s: How long running invocations are waited for when the pool closes, seconds.
+        linger_s: How long an invocation waits for an environment that has answered already before another one
+            is made, seconds. A client that calls again at once arrives before the runtime has asked for more.
         network: What the processes of an environment can reach.
     """
 
@@ -65,7 +58,7 @@ class PoolSettings:
     region: str
     concurrency: int = 1000
     idle_s: float = 300.0
-    drain_s: float = 5.0
+    linger_s: float = 0.02
     network: Network = "none"
 
 
@@ -199,7 +192,7 @@ class Pool:
                 self._start_member(group)
             elif verdict is Verdict.LINGER:
                 loop = asyncio.get_running_loop()
-                waiting.lingering = loop.call_later(LINGER_S, self._lingered, group, waiting)
+                waiting.lingering = loop.call_later(self._settings.linger_s, self._lingered, group, waiting)
         return await answer
 
     def _new_trace_id(self) -> str:
@@ -397,11 +390,14 @@ class Pool:
             "extensions": [extension.name for extension in environment.machine.extensions()],
         }
 
-    async def close(self) -> None:
+    async def close(self, *, drain_s: float) -> None:
         """
         Shut every environment down: running invocations are waited for, then extensions hear SHUTDOWN.
 
         Invocations that still wait for an environment fail.
+
+        Args:
+            drain_s: How long running invocations are waited for, seconds.
 
         **Cancellation:** what is left is removed by the next node with the same data.
         """
@@ -412,7 +408,7 @@ class Pool:
             for member in tuple(group.idle):
                 self._stop(member)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_s):
+            async with asyncio.timeout(drain_s):
                 await self._wait_until(lambda: self._in_flight == 0)
         for member in tuple(self._members.values()):
             if member.state is not MemberState.STOPPING:
