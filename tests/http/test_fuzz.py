@@ -122,7 +122,8 @@ def talk(request, monkeypatch):
                         await asyncio.sleep(0)
                     if leaves:
                         return b""
-                    writer.write_eof()
+                    if not writer.is_closing():
+                        writer.write_eof()
                     return await reader.read()
                 except ConnectionError:
                     return b""
