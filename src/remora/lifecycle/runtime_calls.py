@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from remora.lifecycle import init, invoke
 from remora.lifecycle.messages import Accept, AnswerInvocation, Failure, Kind, Refuse, Transfer
+from remora.lifecycle.state import INVALID_REQUEST_ID
 from remora.lifecycle.tables import INITIALISING, Phase, RuntimeMove, RuntimeState
 from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
 
@@ -33,7 +34,7 @@ def on_next(s: State, event: RuntimeNext) -> None:
         runtime.parked.append(event.call)
         if invocation is not None:
             invoke.runtime_done(s, invocation)
-    elif before is RuntimeState.RUNNING:
+    elif before is RuntimeState.RUNNING and invocation is not None:
         s.effects.append(AnswerInvocation(event.call))
     elif before is RuntimeState.STARTED:
         runtime.parked.append(event.call)
@@ -45,7 +46,7 @@ def on_next(s: State, event: RuntimeNext) -> None:
         runtime.move(RuntimeMove.RELEASE)
         s.effects.append(AnswerInvocation(event.call))
     else:
-        runtime.parked.append(event.call)
+        runtime.parked.append(event.call)  # nothing to do, or it is being shut down and will never have
 
 
 def on_response_began(s: State, event: ResponseBegan) -> None:
@@ -73,7 +74,7 @@ def _may_post(s: State, call: Call, request_id: str, move: RuntimeMove) -> bool:
     """Check, in this order, that the identifier is that of the open invocation, and the state."""
     runtime = s.generation.runtime
     if s.invocation is None or s.invocation.request_id != request_id:
-        _refuse_identifier(s, call)
+        s.effects.append(Refuse(call, *INVALID_REQUEST_ID))
         return False
     if not runtime.move(move):
         s.effects.append(runtime.refusal(call, move))
@@ -81,23 +82,16 @@ def _may_post(s: State, call: Call, request_id: str, move: RuntimeMove) -> bool:
     return True
 
 
-def _refuse_identifier(s: State, call: Call) -> None:
-    s.effects.append(Refuse(call, 400, "InvalidRequestID", "Invalid request ID"))
-
-
 def on_body_ended(s: State, event: BodyEnded) -> None:
     """The body of a response or error ended, one way or another; the invoker gets its answer."""
     runtime, call = s.generation.runtime, event.call
     if runtime.posting is not call:
-        # Begun before a reset. One that was cut short has nobody left who could be told.
-        if event.transfer is not Transfer.TRUNCATED:
-            _refuse_identifier(s, call)
-        return
+        return  # begun before a reset, and refused by it
     runtime.posting = None
     is_error = runtime.state is RuntimeState.REPORTING_ERROR
     runtime.move(RuntimeMove.RECEIVED)
     if s.invocation is None:
-        _refuse_identifier(s, call)
+        s.effects.append(Refuse(call, *INVALID_REQUEST_ID))
     elif event.transfer is Transfer.COMPLETE:
         invoke.answer_invoker(s, None, is_error=is_error)
         s.effects.append(Accept(call))

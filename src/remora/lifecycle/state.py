@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from remora.lifecycle.messages import CancelTimer, Happened, Reason, SetTimer, Timer
+from remora.lifecycle.messages import CancelTimer, Happened, Reason, Refuse, SetTimer, Timer
 from remora.lifecycle.parties import CHANGED_UNDERNEATH, Extension, Runtime
 from remora.lifecycle.tables import PHASES, ExtensionMove, Phase, RuntimeMove
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from remora.lifecycle.messages import Call, Effect, Failure, Kind
+
+
+INVALID_REQUEST_ID = (400, "InvalidRequestID", "Invalid request ID")
+"""How a response or error is refused whose identifier is not that of the open invocation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,8 @@ class State:
     def forget_generation(self) -> None:
         """Let go of processes that are gone; whoever still waits is told that its state has changed."""
         runtime = self.generation.runtime
+        if runtime.posting is not None:
+            self.effects.append(Refuse(runtime.posting, *INVALID_REQUEST_ID))
         for call in runtime.parked:
             self.effects.append(runtime.refusal(call, RuntimeMove.NEXT, CHANGED_UNDERNEATH))
         for extension in self.generation.extensions():
