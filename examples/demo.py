@@ -17,6 +17,8 @@ from botocore.config import Config
 
 EXAMPLES = Path(__file__).parent
 REMORA = Path(sys.executable).with_name("remora")
+WARM, CONCURRENT = 4, 5
+INVOCATIONS = 1 + WARM + CONCURRENT
 ROLE = "arn:aws:iam::000000000000:role/demo"
 
 
@@ -59,8 +61,9 @@ def deploy(client) -> None:
     print(f"function  {function['FunctionArn']}")
 
 
-def invoke(client, name: str) -> dict:
-    return client.invoke(FunctionName="hello", Payload=json.dumps({"name": name}), LogType="Tail")
+def invoke(client, name: str, work_ms: int = 0) -> dict:
+    event = {"name": name, "work_ms": work_ms}
+    return client.invoke(FunctionName="hello", Payload=json.dumps(event), LogType="Tail")
 
 
 def main() -> int:
@@ -97,7 +100,7 @@ def show(endpoint: str, node: subprocess.Popen) -> None:
     print(answer["Payload"].read().decode())
 
     headline("Warm: four more in the same environment")
-    for number in range(4):
+    for number in range(WARM):
         print(invoke(client, f"warm {number}")["Payload"].read().decode())
 
     headline("Its log")
@@ -107,8 +110,9 @@ def show(endpoint: str, node: subprocess.Popen) -> None:
     remora("timeline", "hello", endpoint=endpoint)
 
     headline("Five at once: each has an environment of its own")
-    with ThreadPoolExecutor(5) as threads:
-        for answer in threads.map(lambda number: invoke(client, f"concurrent {number}"), range(5)):
+    with ThreadPoolExecutor(CONCURRENT) as threads:
+        numbers = range(CONCURRENT)
+        for answer in threads.map(lambda number: invoke(client, f"concurrent {number}", 500), numbers):
             print(answer["Payload"].read().decode())
     remora("ps", endpoint=endpoint)
 
@@ -116,13 +120,13 @@ def show(endpoint: str, node: subprocess.Popen) -> None:
     follower = subprocess.Popen(
         [REMORA, "logs", "hello", "--follow", "--endpoint", endpoint], stdout=subprocess.PIPE, text=True
     )
-    seen = 0
+    reports = 0
     for line in follower.stdout:
-        seen += line.startswith("REPORT") or "\tREPORT" in line or " REPORT " in line
-        if seen == 10 and node.poll() is None:
-            seen += 1
-            node.terminate()
-        elif "SHUTDOWN" in line and "EXTENSION" not in line:
+        if line.startswith("REPORT"):
+            reports += 1
+            if reports == INVOCATIONS:
+                node.terminate()
+        elif "SHUTDOWN, reason" in line:
             print(line, end="", flush=True)
     follower.wait()
     node.wait()
