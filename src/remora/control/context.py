@@ -35,7 +35,7 @@ class RuntimeSource(Protocol):
         Return a runtime that is ready to be mounted.
 
         Raises:
-            LookupError: If there is none of that name; other exceptions if it could not be made ready.
+            RuntimeUnavailable: If it cannot be had on this machine.
         """
 
 

@@ -44,9 +44,9 @@ class Deployments:
         Return the deployment of a function version; it is made if it was not yet.
 
         Raises:
-            LookupError: If the runtime is not there any more.
+            RuntimeUnavailable: If the runtime cannot be had.
             ArchiveError: If a package is damaged.
-            OSError: If the disk cannot take it. Others as the runtime raises them.
+            OSError: If the disk cannot take it.
 
         **Cancellation:** what was made on disk stays.
         """

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from remora.artifacts.archive import ArchiveError
 from remora.resources import functions
+from remora.runtimes.errors import RuntimeUnavailable
+from remora.store.base import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remora.control.context import Control
     from remora.resources.records import FunctionVersion
     from remora.resources.view import Change, View
+
+RETRY_S: Final = 5
+"""Between two tries to keep the outcome of a preparation."""
 
 _log = logging.getLogger("remora.control")
 
@@ -33,7 +41,7 @@ async def _prepare(control: Control, version: FunctionVersion) -> None:
     """Prepare and note the outcome; this is a boundary: whatever goes wrong becomes the function's state."""
     try:
         deployment = await control.deployments.make(version)
-    except LookupError as error:
+    except RuntimeUnavailable as error:
         await _fail(control, version, "InvalidRuntime", f"The runtime could not be prepared: {error}")
     except ArchiveError as error:
         await _fail(control, version, "InvalidZipFileException", str(error))
@@ -51,7 +59,7 @@ async def _succeed(control: Control, version: FunctionVersion, runtime_version_a
         changes = functions.prepared(view, version, runtime_version_arn, stamp)
         return bool(changes), changes
 
-    if await control.state.change(decide):
+    if await _note(control, decide):
         control.deployments.keep_only(version)
         if version.state != "Pending":
             control.pool.retire(version.arn)
@@ -60,6 +68,21 @@ async def _succeed(control: Control, version: FunctionVersion, runtime_version_a
 
 async def _fail(control: Control, version: FunctionVersion, code: str, reason: str) -> None:
     stamp = control.stamp()
-    await control.state.change(
-        lambda view: (None, functions.unpreparable(view, version, code, reason, stamp))
-    )
+
+    def decide(view: View) -> tuple[bool, list[Change]]:
+        changes = functions.unpreparable(view, version, code, reason, stamp)
+        return bool(changes), changes
+
+    await _note(control, decide)
+
+
+async def _note(control: Control, decide: Callable[[View], tuple[bool, list[Change]]]) -> bool:
+    """Keep an outcome; while the disk is full nobody else would, so it is tried again until there is room."""
+    while True:
+        try:
+            return await control.state.change(decide)
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            _log.error("%s; trying again in %d s", error, RETRY_S)
+            await asyncio.sleep(RETRY_S)

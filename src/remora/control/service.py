@@ -99,7 +99,10 @@ class LambdaService:
             return download(self._control, exchange)
         service = service_of(exchange)
         if service != LAMBDA:
-            raise not_found(f"The service {service} is not offered by this node, which offers lambda.")
+            raise not_found(
+                f"There is no operation {exchange.method.decode('latin-1')} "
+                f"{exchange.path.decode('latin-1')} here: this node offers lambda, not {service}."
+            )
         route = exchange.slot
         if not isinstance(route, Route):
             raise not_found(

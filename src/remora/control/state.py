@@ -37,6 +37,7 @@ class State:
         self.generation = 0
         """Rises with every change; what was derived from the view before is out of date."""
         self._store = store
+        self._listeners: list[Callable[[], object]] = []
         self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -73,7 +74,13 @@ class State:
                 await self._store.commit([_document(change) for change in changes])
                 self.view.apply(changes)
                 self.generation += 1
+                for listener in self._listeners:
+                    listener()
         return reply
+
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        """Let `listener` be called after every change, before anybody else can look at the view."""
+        self._listeners.append(listener)
 
 
 def _document(change: Change) -> Document:

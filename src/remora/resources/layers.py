@@ -12,7 +12,6 @@ from remora.resources.paging import page
 from remora.resources.records import Layer, LayerReference, LayerVersion
 from remora.resources.view import Change, Stamp, View
 from remora.spec import limits
-from remora.spec.constraints import summary, violation
 from remora.spec.errors import ApiError, invalid, not_found
 
 if TYPE_CHECKING:
@@ -29,12 +28,9 @@ def resolve_layer(place: Place, text: str) -> LayerTarget:
     Take a LayerName apart and check that it is of this node.
 
     Raises:
-        ApiError: ValidationException if a bare name is too long, access denied if it is not of this account.
+        ApiError: Access denied if it is of another region or account.
     """
     target = parse_layer(text)
-    if len(target.name) > limits.LAYER_NAME_CHARACTERS_MAX:
-        constraint = f"Member must have length less than or equal to {limits.LAYER_NAME_CHARACTERS_MAX}"
-        raise ApiError("ValidationException", summary([violation("layerName", text, constraint)]))
     if target.region not in {None, place.region} or target.account not in {None, place.account}:
         raise ApiError("AccessDeniedException", None)
     return target

@@ -21,7 +21,6 @@ EPHEMERAL_MIB_MIN: Final = 512  # quotas
 EPHEMERAL_MIB_MAX: Final = 10_240  # quotas
 EPHEMERAL_MIB_DEFAULT: Final = 512  # quotas
 FUNCTION_NAME_CHARACTERS_MAX: Final = 64  # reference, CreateFunction
-LAYER_NAME_CHARACTERS_MAX: Final = 140  # reference, PublishLayerVersion
 VARIABLES_BYTES_MAX: Final = 4_096  # quotas
 LAYERS_PER_FUNCTION_MAX: Final = 5  # quotas
 TAGS_PER_FUNCTION_MAX: Final = 50  # quotas

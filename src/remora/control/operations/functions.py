@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from remora.artifacts.archive import ArchiveError
 from remora.control import preparation
 from remora.control.operations.downloads import location
+from remora.control.operations.uploads import uploaded
 from remora.resources import descriptions, functions
 from remora.resources.names import LATEST, resolve_function
-from remora.resources.packages import inline_zip
-from remora.spec.errors import invalid
 
 if TYPE_CHECKING:
     from remora.control.context import Control
@@ -26,23 +24,16 @@ async def create_function(control: Control, call: Call) -> Reply:
     """Create a function; it is Pending until it has been prepared in the background."""
     request, place, runtimes = call.request, control.place, control.runtime_names()
     functions.draft(control.state.view, place, runtimes, request)
-    content = inline_zip(request["Code"])
-    request["Code"] = {}
-    try:
-        async with control.artifacts.receiving(content) as package:
-            decide = partial(
-                functions.create,
-                place=place,
-                runtimes=runtimes,
-                request=request,
-                package=package,
-                stamp=control.stamp(),
-            )
-            version = await control.state.change(decide)
-    except ArchiveError as error:
-        raise invalid(str(error)) from error
-    finally:
-        control.cleaning.request()
+    async with uploaded(control, request["Code"]) as package:
+        decide = partial(
+            functions.create,
+            place=place,
+            runtimes=runtimes,
+            request=request,
+            package=package,
+            stamp=control.stamp(),
+        )
+        version = await control.state.change(decide)
     preparation.begin(control, version)
     return descriptions.function_configuration(version)
 
@@ -81,19 +72,14 @@ async def update_function_code(control: Control, call: Call) -> Reply:
     """Give a function other code; prepared in the background."""
     request, place = call.request, control.place
     functions.draft_code(control.state.view, place, request)
-    content = inline_zip(request)
-    del request["ZipFile"]
-    try:
-        async with control.artifacts.receiving(content) as package:
-            decide = partial(
-                functions.update_code, place=place, request=request, package=package, stamp=control.stamp()
-            )
-            version = await control.state.change(decide)
-    except ArchiveError as error:
-        raise invalid(str(error)) from error
-    finally:
+    async with uploaded(control, request) as package:
+        decide = partial(
+            functions.update_code, place=place, request=request, package=package, stamp=control.stamp()
+        )
+        version = await control.state.change(decide)
+    if request.get("DryRun"):
         control.cleaning.request()
-    if not request.get("DryRun"):
+    else:
         preparation.begin(control, version)
     return descriptions.function_configuration(version)
 

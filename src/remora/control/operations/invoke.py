@@ -18,6 +18,7 @@ from remora.artifacts.archive import ArchiveError
 from remora.pool.base import InvokeRequest, PoolError, Throttled
 from remora.resources import functions
 from remora.resources.names import resolve_function
+from remora.runtimes.errors import RuntimeUnavailable
 from remora.spec import limits
 from remora.spec.errors import ApiError, invalid
 
@@ -65,7 +66,7 @@ class Invocations:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._remembered: dict[tuple[bytes, bytes], Resolution] = {}
-        self._generation = -1
+        control.state.subscribe(self._remembered.clear)
 
     def __repr__(self) -> str:
         return f"<Invocations remembered={len(self._remembered)}>"
@@ -78,7 +79,7 @@ class Invocations:
             ApiError: What is wrong with it, in AWS's order: name, existence, state, payload, size.
         """
         wishes = _read_headers(exchange)
-        resolution = self._recall(exchange)
+        resolution = self._remembered.get((exchange.path, exchange.query))
         if resolution is None or wishes.is_unusual:
             resolution = await self._resolve(exchange, route)
         if exchange.is_oversized:
@@ -109,13 +110,6 @@ class Invocations:
             raise ApiError("ServiceException", str(error)) from error
         exchange.respond(200, _answer_headers(result), result.payload)
 
-    def _recall(self, exchange: Exchange) -> Resolution | None:
-        generation = self._control.state.generation
-        if self._generation != generation:
-            self._remembered.clear()
-            self._generation = generation
-        return self._remembered.get((exchange.path, exchange.query))
-
     async def _resolve(self, exchange: Exchange, route: Route) -> Resolution:
         """Take the long way: everything the model says about the request is checked."""
         control = self._control
@@ -129,7 +123,7 @@ class Invocations:
         generation = control.state.generation
         deployment = await self._deployment(version)
         resolution = Resolution(deployment, control.place.function_arn(target.name, target.qualifier))
-        if control.state.generation == generation == self._generation:
+        if control.state.generation == generation:
             if len(self._remembered) >= _REMEMBERED_MAX:
                 self._remembered.clear()
             self._remembered[exchange.path, exchange.query] = resolution
@@ -138,7 +132,7 @@ class Invocations:
     async def _deployment(self, version: FunctionVersion) -> Deployment:
         try:
             return await self._control.deployments.make(version)
-        except LookupError as error:
+        except RuntimeUnavailable as error:
             raise ApiError("InvalidRuntimeException", f"The runtime is not available: {error}") from error
         except ArchiveError as error:
             raise ApiError("InvalidZipFileException", str(error)) from error

@@ -5,11 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from remora.artifacts.archive import ArchiveError
 from remora.control.operations.downloads import location
+from remora.control.operations.uploads import uploaded
 from remora.resources import descriptions, layers
-from remora.resources.packages import inline_zip
-from remora.spec.errors import invalid
 
 if TYPE_CHECKING:
     from remora.control.context import Control
@@ -24,18 +22,9 @@ async def publish_layer_version(control: Control, call: Call) -> Reply:
     """Publish the next version of a layer."""
     request, place = call.request, control.place
     layers.resolve_layer(place, request["LayerName"])
-    content = inline_zip(request["Content"])
-    request["Content"] = {}
-    try:
-        async with control.artifacts.receiving(content) as package:
-            decide = partial(
-                layers.publish, place=place, request=request, package=package, stamp=control.stamp()
-            )
-            version = await control.state.change(decide)
-    except ArchiveError as error:
-        raise invalid(str(error)) from error
-    finally:
-        control.cleaning.request()
+    async with uploaded(control, request["Content"]) as package:
+        decide = partial(layers.publish, place=place, request=request, package=package, stamp=control.stamp())
+        version = await control.state.change(decide)
     return _describe(control, call, version)
 
 

@@ -9,11 +9,14 @@ import secrets
 import socket
 import threading
 import zipfile
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from remora.control.context import ControlSettings
 from remora.control.opening import open_control
@@ -25,7 +28,9 @@ from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
 from remora.pool.base import InvokeResult
 from remora.resources.names import Place
+from remora.runtimes.errors import RuntimeUnavailable
 from remora.runtimes.layout import RuntimeLayout
+from remora.store.base import StoreError
 from remora.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ class FakeRuntimes:
     async def prepare(self, name: str) -> RuntimeLayout:
         await asyncio.to_thread(self.gate.wait, 60)
         if name in self.missing:
-            raise LookupError(f"there is no {name} here")
+            raise RuntimeUnavailable(f"there is no {name} here")
         arn = "" if name.startswith("provided") else "arn:aws:lambda:us-east-1::runtime:" + "0" * 64
         return RuntimeLayout(name=name, mounts=(), bootstraps=("/var/runtime/bootstrap",), version_arn=arn)
 
@@ -96,28 +101,35 @@ class Node:
         self._up = threading.Event()
         self._failure: BaseException | None = None
 
+    role = ROLE
+    arn = ARN
+
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def client(self, *, is_checking: bool = False, region: str = "us-east-1") -> Any:
+    @cached_property
+    def client(self) -> Any:
+        """A boto3 client that neither checks parameters nor tries again."""
         return boto3.client(
             "lambda",
-            region_name=region,
+            region_name="us-east-1",
             endpoint_url=self.endpoint,
             aws_access_key_id="any",
             aws_secret_access_key="any",
             config=Config(
                 retries={"max_attempts": 0},
-                parameter_validation=is_checking,
+                parameter_validation=False,
                 max_pool_connections=60,
                 read_timeout=60,
             ),
         )
 
-    def raw(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def raw(
+        self, method: str, path: str, body: bytes = b"", **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
         """Send one request as it is; return status, headers (lower case) and body."""
-        with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
+        with self.connect() as connection:
             lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
             lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
             lines.append(f"Content-Length: {len(body)}")
@@ -129,6 +141,93 @@ class Node:
         first, *others = head.decode().split("\r\n")
         parsed = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in others)}
         return int(first.split()[1]), parsed, content
+
+    # --- what most tests do -------------------------------------------------------------------------------
+
+    def zip(self, files: dict[str, bytes | str] | None = None, modes: dict[str, int] | None = None) -> bytes:
+        """Make a zip; modes default to 0644."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in (files or {"h.py": "def h(event, context):\n    return event\n"}).items():
+                entry = zipfile.ZipInfo(name)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = (modes or {}).get(name, 0o100644) << 16
+                archive.writestr(entry, content)
+        return buffer.getvalue()
+
+    def create(self, name: str = "f", *, wait: bool = True, **members: Any) -> dict[str, Any]:
+        """Create a function, and wait until it is Active."""
+        request = {
+            "FunctionName": name,
+            "Runtime": "python3.12",
+            "Role": ROLE,
+            "Handler": "h.h",
+            "Code": {"ZipFile": self.zip()},
+        }
+        reply: dict[str, Any] = self.client.create_function(**{**request, **members})
+        if wait:
+            self.settle(name)
+        return reply
+
+    def settle(self, name: str = "f") -> dict[str, Any]:
+        """Wait until a function is neither Pending nor being updated."""
+        while True:
+            found: dict[str, Any] = self.client.get_function_configuration(FunctionName=name)
+            if found["State"] != "Pending" and found.get("LastUpdateStatus") != "InProgress":
+                return found
+
+    def layer(self, name: str = "l", files: dict[str, bytes | str] | None = None, **members: Any) -> str:
+        """Publish a layer version; return its ARN."""
+        content = {"ZipFile": self.zip(files or {"x": "1"})}
+        reply = self.client.publish_layer_version(LayerName=name, **{"Content": content, **members})
+        arn: str = reply["LayerVersionArn"]
+        return arn
+
+    def invoke(self, name: str = "f", **members: Any) -> Any:
+        """Invoke, and return the JSON of the answer."""
+        return json.loads(self.client.invoke(FunctionName=name, **members)["Payload"].read())
+
+    def commits_fail(self, message: str | None) -> None:
+        """Let every commit fail as if the disk were full, until None is given."""
+        store = self.control.state._store
+
+        self._tried = threading.Event()
+
+        async def refuse(_: object) -> None:
+            self._tried.set()
+            raise StoreError(message or "", retryable=True)
+
+        if message is None:
+            vars(store).pop("commit", None)
+        else:
+            vars(store)["commit"] = refuse
+
+    def refused(self, operation: str, **members: Any) -> tuple[int, str, str]:
+        """Call what must fail; return status, code and message."""
+        with pytest.raises(ClientError) as caught:
+            getattr(self.client, operation)(**members)
+        response = caught.value.response
+        status = response["ResponseMetadata"]["HTTPStatusCode"]
+        return status, response["Error"]["Code"], response["Error"].get("Message", "")
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), 30)
+
+    def wait_for(self, event: asyncio.Event) -> None:
+        """Wait for an event of the node's loop."""
+        asyncio.run_coroutine_threadsafe(event.wait(), self._loop).result(30)
+
+    def wait_until_cleaned(self) -> None:
+        """Wait until what nobody refers to has been removed."""
+        control = self.control
+        live = control.cleaning._live
+        asyncio.run_coroutine_threadsafe(control.artifacts.collect(live), self._loop).result(30)
+
+    def wait_for_commit(self) -> None:
+        """Wait until a commit has been tried since `commits_fail`."""
+        assert self._tried.wait(30)
+
+    # --- its life -----------------------------------------------------------------------------------------
 
     def call_soon(self, function: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(function)
@@ -142,7 +241,6 @@ class Node:
             raise self._failure
 
     def stop(self) -> None:
-        self.runtimes.gate.set()
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
 
@@ -181,11 +279,18 @@ class Node:
         finally:
             listener.close()
             await tasks.close()
+            self.runtimes.gate.set()  # preparations were cancelled, their threads may go
             await store.close()
 
 
+@pytest.fixture(name="running")
+def _running() -> Callable[[Path], AbstractContextManager[Node]]:
+    """Start a node with data in a directory, for the length of a `with` block."""
+    return _run_node
+
+
 @contextmanager
-def running(directory: Path) -> Iterator[Node]:
+def _run_node(directory: Path) -> Iterator[Node]:
     node = Node(directory)
     node.start()
     try:
@@ -194,40 +299,15 @@ def running(directory: Path) -> Iterator[Node]:
         node.stop()
 
 
-def zipped(files: dict[str, bytes | str] | None = None, modes: dict[str, int] | None = None) -> bytes:
-    """Make a zip; modes default to 0644."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in (files or {"h.py": "def h(event, context):\n    return event\n"}).items():
-            entry = zipfile.ZipInfo(name)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = ((modes or {}).get(name, 0o100644)) << 16
-            archive.writestr(entry, content)
-    return buffer.getvalue()
+@pytest.fixture(scope="module")
+def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A running node that several tests share; none of them may leave anything in it."""
+    with _run_node(tmp_path_factory.mktemp("data")) as started:
+        yield started
 
 
-def create(client: Any, name: str = "f", *, wait: bool = True, **members: Any) -> dict[str, Any]:
-    """Create a function, and wait until it is Active."""
-    request = {
-        "FunctionName": name,
-        "Runtime": "python3.12",
-        "Role": ROLE,
-        "Handler": "h.h",
-        "Code": {"ZipFile": zipped()},
-    }
-    reply: dict[str, Any] = client.create_function(**{**request, **members})
-    if wait:
-        settle(client, name)
-    return reply
-
-
-def settle(client: Any, name: str = "f") -> dict[str, Any]:
-    """Wait until a function is neither Pending nor being updated."""
-    while True:
-        found: dict[str, Any] = client.get_function_configuration(FunctionName=name)
-        if found["State"] != "Pending" and found.get("LastUpdateStatus") != "InProgress":
-            return found
-
-
-def body_of(reply: dict[str, Any]) -> Any:
-    return json.loads(reply["Payload"].read())
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """A running node with nothing in it."""
+    with _run_node(tmp_path / "data") as started:
+        yield started

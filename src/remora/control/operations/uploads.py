@@ -1,0 +1,38 @@
+"""Takes in the zip of a request: checked, kept, unpacked, and held until a record refers to it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from remora.artifacts.archive import ArchiveError
+from remora.resources.packages import inline_zip
+from remora.spec.errors import invalid
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from remora.control.context import Control
+    from remora.resources.packages import Package
+
+
+@asynccontextmanager
+async def uploaded(control: Control, source: dict[str, Any]) -> AsyncIterator[Package]:
+    """
+    Keep the zip in `source` (which loses it) for the time of the block.
+
+    If the block fails, nobody refers to the zip, and it is removed in the background.
+
+    Raises:
+        ApiError: If there is no zip, or if it is refused.
+    """
+    content = inline_zip(source)
+    del source["ZipFile"]
+    try:
+        async with control.artifacts.receiving(content) as package:
+            yield package
+    except ArchiveError as error:
+        raise invalid(str(error)) from error
+    except BaseException:
+        control.cleaning.request()
+        raise
