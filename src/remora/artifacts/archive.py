@@ -28,6 +28,8 @@ _FILE_MODE: Final = 0o644
 _READ_ALL: Final = 0o444
 _CHUNK_BYTES: Final = 256 * 1024
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_CAUSED_BY_ARCHIVE: Final = (errno.ENAMETOOLONG, errno.EINVAL)
+"""What a name that is too long, or an entry that says it begins before the archive, ends with."""
 _UNIX: Final = 3
 _ENCRYPTED_FLAG: Final = 0x1
 _LINK_ROOTS: Final = (
@@ -98,7 +100,7 @@ def unpack(archive: Path, target: Path, *, bytes_max: int = limits.UNZIPPED_BYTE
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError) as error:
         raise UnreadableArchiveError from error
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in _CAUSED_BY_ARCHIVE:
             raise UnreadableArchiveError from error
         raise
 
@@ -199,10 +201,12 @@ def clean_name(name: str) -> str:
     Return an entry's name as a plain relative path.
 
     Raises:
-        UnreadableArchiveError: If it is absolute, climbs, or names nothing.
+        UnreadableArchiveError: If it is absolute, climbs, names nothing, or lies too deep.
     """
     parts = [part for part in name.split("/") if part not in {"", "."}]
     if name.startswith("/") or not parts or ".." in parts or "\0" in name:
+        raise UnreadableArchiveError
+    if len(parts) > limits.ARCHIVE_DEPTH_MAX:
         raise UnreadableArchiveError
     return "/".join(parts)
 

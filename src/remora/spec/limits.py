@@ -29,6 +29,7 @@ TAGS_PER_FUNCTION_MAX: Final = 50  # quotas
 ZIP_INLINE_BYTES_MAX: Final = 52_428_800  # quotas
 UNZIPPED_BYTES_MAX: Final = 262_144_000  # quotas: code and all layers together
 ARCHIVE_ENTRIES_MAX: Final = 100_000  # own: files and directories of one archive
+ARCHIVE_DEPTH_MAX: Final = 128  # own: parts of one path, so that removing a tree needs little stack
 SYMLINK_TARGET_BYTES_MAX: Final = 4_095  # own: PATH_MAX of Linux without the closing zero
 TOTAL_CODE_BYTES_MAX: Final = 80_530_636_800  # quotas: 75 GB of zips
 

@@ -164,12 +164,13 @@ class SqliteStore:
     def _wrapped(self, attempt: str, error: sqlite3.DatabaseError) -> StoreError:
         """Tell what to do about an error of SQLite."""
         code = getattr(error, "sqlite_errorcode", None)
+        reason = " ".join(str(error).split())
         primary = code & 0xFF if code is not None else None
         if primary == sqlite3.SQLITE_FULL:
             return StoreError(f"{attempt} {self._path}: the disk is full; free some space", retryable=True)
         if primary in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT} or primary is None:
             return StoreError(
-                f"{attempt} {self._path}: the file is damaged ({error}); restore it from a backup, "
+                f"{attempt} {self._path}: the file is damaged ({reason}); restore it from a backup, "
                 "or move it away to start empty"
             )
-        return StoreError(f"{attempt} {self._path}: {error}; look after the disk", retryable=True)
+        return StoreError(f"{attempt} {self._path}: {reason}; look after the disk", retryable=True)
