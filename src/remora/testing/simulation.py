@@ -223,8 +223,10 @@ class World:
         if isinstance(effect, m.StartProcess):
             self.later(100, self._feed, m.ProcessFailed(effect.process, "no such file", "UnknownError"))
         elif isinstance(effect, m.SetTimer):
-            self._set_timer(m.SetTimer(effect.timer, (effect.at_us + self._now_us) // 2))
-            self._deadlines[effect.timer] = effect.at_us
+            self._set_timer(effect)
+            if effect.at_us - self._now_us > 1_000:  # it comes early, too
+                early_us = (effect.at_us + self._now_us) // 2
+                self.later(early_us - self._now_us, self._deadline, effect.timer, early_us)
         elif isinstance(effect, m.CancelTimer | m.Signal | m.KillAll):
             pass  # the order is lost
         elif call := getattr(effect, "call", None):
@@ -295,7 +297,7 @@ class World:
 
     def _deadline(self, timer: m.Timer, at_us: int) -> None:
         due_us = self._deadlines.get(timer)
-        if due_us is not None and (due_us == at_us or self._now_us < due_us):
+        if due_us is not None and at_us <= due_us:
             del self._deadlines[timer]
             self._feed(m.DeadlineReached(timer))
 
