@@ -240,6 +240,19 @@ def test_idle_connection_is_closed_after_its_answers(play):
     play(scene, SHORT)
 
 
+def test_silence_in_a_body_that_had_to_wait_is_not_endured(play):
+    async def scene(stage):
+        peer = await stage.connect()
+        await peer.send(b"GET /park HTTP/1.1\r\n\r\nPOST /b HTTP/1.1\r\nContent-Length: 9\r\n\r\nx")
+        await stage.app.until("ended", "/park")
+        stage.app.parked["/park"].respond(200, (), b"")
+        assert (await peer.answer())[0] == 200
+        assert (await peer.answer())[0] == 408
+        assert await peer.rest() == b""
+
+    play(scene, SHORT)
+
+
 def test_parked_request_outlives_all_time_outs(play):
     async def scene(stage):
         peer = await stage.connect()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from remora.http.answers import CONTINUE, plain
+from remora.http.heads import path_of, size_of, without_upgrade
 from remora.http.served import BEGUN, DONE, OPEN, ServedExchange
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_SLASH = 0x2F
 _READ_BYTES_MAX = 256 * 1024  # what uvloop and asyncio read at once
 
 
@@ -41,35 +43,6 @@ class Connection(asyncio.Protocol):
         server: Knows application and limits, and is told when the connection comes and goes.
     """
 
-    __slots__ = (
-        "_current",
-        "_due_since",
-        "_failure",
-        "_has_version",
-        "_head_bytes",
-        "_headers",
-        "_is_advancing",
-        "_is_ending",
-        "_is_eof",
-        "_is_over",
-        "_is_reading_paused",
-        "_is_write_paused",
-        "_parser",
-        "_reading",
-        "_unsent_bytes",
-        "_upgraded",
-        "_url",
-        "_waiters",
-        "_waiting",
-        "application",
-        "date",
-        "is_http10",
-        "is_plain",
-        "limits",
-        "server",
-        "transport",
-    )
-
     def __init__(self, server: Server) -> None:
         self.server = server
         self.application = server.application
@@ -82,9 +55,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = None
         self._headers: list[Header] | None = None  # of the request whose headers are being read
         self._url = b""
-        self._head_bytes = (
-            0  # read since the request began, or since the last piece of its body; never too low
-        )
+        self._head_bytes = 0  # read since the request, or the last piece of its body, began; never too low
         self._upgraded: bytes | None = None
         self._reading: ServedExchange | None = None  # whose body is being read
         self._current: ServedExchange | None = None  # who is being answered
@@ -106,7 +77,7 @@ class Connection(asyncio.Protocol):
         """Start reading."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclasses
         if not self.server.joined(self):
-            self._end(is_lingering=True)
+            self.shut(is_lingering=True)
             return
         self._parser = httptools.HttpRequestParser(self)
         self._await(self.limits.idle_timeout_s)
@@ -201,17 +172,18 @@ class Connection(asyncio.Protocol):
         if parser.should_upgrade():
             self._refuse_upgrade(method, headers)
             return
+        self._headers = None
+        self._reading = exchange = ServedExchange(self, method, url, headers, limits.body_bytes_max)
+        if b"?" in url:
+            exchange.path, _, exchange.query = url.partition(b"?")
+        if url[0] != _SLASH:
+            exchange.path = path_of(exchange.path)
         keeps = parser.should_keep_alive()
         if not keeps or not self._has_version:  # a connection that is kept does not change its version
+            exchange.keeps = keeps
             self._has_version = True
             self.is_http10 = parser.get_http_version() == "1.0"
             self.is_plain = self.date is None and not self.is_http10
-        self._headers = None
-        path, _, query = url.partition(b"?") if b"?" in url else (url, b"", b"")
-        if path[:1] != b"/":
-            path = _path_of(path)
-        exchange = ServedExchange(self, method, path, query, headers, limits.body_bytes_max, keeps)
-        self._reading = exchange
         if self._current is None and not self._is_write_paused and not self._waiting:
             self._current = exchange
             try:
@@ -274,7 +246,7 @@ class Connection(asyncio.Protocol):
             return
         if not exchange.keeps:
             self._current = None
-            self._end(is_lingering=not exchange.is_complete)
+            self.shut(is_lingering=not exchange.is_complete)
         elif exchange.is_complete:  # else the rest of its body comes first
             self._current = None
             if self._waiting or self._is_ending:
@@ -300,9 +272,21 @@ class Connection(asyncio.Protocol):
     # What the server says.
 
     def shut(self, *, is_lingering: bool) -> None:
-        """Take no further request and close as soon as what was written is sent."""
-        if not self._is_over:
-            self._end(is_lingering=is_lingering)
+        """Close after what was written is sent; if lingering, swallow what still comes for a moment."""
+        if self._is_over:
+            return
+        self._parser = None
+        self._headers = None
+        self._is_ending = self._is_over = True
+        if self.transport.is_closing():
+            return
+        if is_lingering and not self._is_eof and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._resume_reading()
+            self._await(self.limits.linger_s)
+        else:
+            self.transport.close()
+            self._await(self.limits.write_timeout_s)
 
     def expire(self, now: float) -> float:
         """
@@ -330,7 +314,7 @@ class Connection(asyncio.Protocol):
         if self._is_over or self._is_write_paused:
             self.transport.abort()
         else:
-            self._end(is_lingering=False)
+            self.shut(is_lingering=False)
         return math.inf
 
     # How it is done.
@@ -358,14 +342,12 @@ class Connection(asyncio.Protocol):
         if method == b"CONNECT":
             self._fail(400)
             raise _StopParsingError
-        lines = [b"%b %b HTTP/1.1\r\n" % (method, self._url)]
-        lines += [b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"]
-        self._upgraded = b"".join(lines) + b"\r\n"
+        self._upgraded = without_upgrade(method, self._url, headers)
 
     def _check_head(self, headers: list[Header]) -> None:
         """Refuse a head that is really too large (the count may include a body)."""
-        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
-        if size > self.limits.header_bytes_max or len(headers) > self.limits.headers_max:
+        limits = self.limits
+        if size_of(self._url, headers) > limits.header_bytes_max or len(headers) > limits.headers_max:
             self._fail(431)
             raise _StopParsingError
 
@@ -424,9 +406,9 @@ class Connection(asyncio.Protocol):
                 self._resume_reading()
         elif self._failure:
             self.transport.write(plain(self._failure))
-            self._end(is_lingering=True)
+            self.shut(is_lingering=True)
         elif self._is_ending:
-            self._end(is_lingering=False)
+            self.shut(is_lingering=False)
         else:
             self._resume_reading()
             self._await(self.limits.idle_timeout_s)
@@ -487,21 +469,6 @@ class Connection(asyncio.Protocol):
         elif reading.state == BEGUN:
             self.transport.abort()
 
-    def _end(self, *, is_lingering: bool) -> None:
-        """Close after what was written is sent; if lingering, swallow what still comes for a moment."""
-        self._parser = None
-        self._headers = None
-        self._is_ending = self._is_over = True
-        if self.transport.is_closing():
-            return
-        if is_lingering and not self._is_eof and self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._resume_reading()
-            self._await(self.limits.linger_s)
-        else:
-            self.transport.close()
-            self._await(self.limits.write_timeout_s)
-
     def _allowed_s(self) -> float | None:
         """Return how long the present state may last, seconds."""
         limits = self.limits
@@ -537,12 +504,5 @@ class Connection(asyncio.Protocol):
         if self._is_reading_paused and not self.transport.is_closing():
             self._is_reading_paused = False
             self.transport.resume_reading()
-
-
-def _path_of(target: bytes) -> bytes:
-    """Return the path of a request target in absolute form (`http://host/path`); others as they are."""
-    _, found, rest = target.partition(b"://")
-    if not found:
-        return target
-    _, slash, path = rest.partition(b"/")
-    return slash + path if slash else b"/"
+            if self._reading is not None:
+                self._await(self.limits.body_timeout_s)

@@ -27,12 +27,15 @@ class ServedExchange:
     differ from the default is not even assigned.
     """
 
+    query: bytes = b""
     body: bytes = b""
     is_oversized: bool = False
     is_truncated: bool = False
     trailers: Sequence[Header] = ()
     slot: object = None
     state: int = OPEN
+    keeps: bool = True
+    """True if the connection is kept after the answer."""
     is_complete: bool = False
     """True once the whole body was received."""
     is_continued: bool = False
@@ -44,23 +47,14 @@ class ServedExchange:
     received_bytes: int = 0
     chunks: list[bytes] | None = None
 
-    def __init__(  # noqa: PLR0917 - see `keeps`
-        self,
-        connection: Connection,
-        method: bytes,
-        path: bytes,
-        query: bytes,
-        headers: list[Header],
-        body_bytes_max: int,
-        keeps: bool,  # noqa: FBT001 - passed by position for speed, in one place
+    def __init__(
+        self, connection: Connection, method: bytes, path: bytes, headers: list[Header], body_bytes_max: int
     ) -> None:
         self.connection = connection
         self.method = method
         self.path = path
-        self.query = query
         self.headers = headers
         self.body_bytes_max = body_bytes_max
-        self.keeps = keeps
 
     def __repr__(self) -> str:
         """State method, path and how far the answer is."""
