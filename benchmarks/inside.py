@@ -72,7 +72,7 @@ async def _pool(directory, timelines):
     try:
         yield pool, tasks
     finally:
-        await pool.close()
+        await pool.close(drain_s=5.0)
         await tasks.close()
         await logs.flush()
 
