@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +15,7 @@ from remora.cli.choices import driver_option, network_option
 from remora.cli.errors import UNREACHABLE, CommandError
 from remora.node.node import run_node
 from remora.node.settings import DEFAULT_PORT, NodeError, NodeSettings
+from remora.node.temporary import sweep_now, temporary_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,8 +112,12 @@ def command(
 def _directory(data: Path | None) -> Iterator[Path]:
     """Give out the data directory; a temporary one is removed afterwards."""
     if data is None:
-        with tempfile.TemporaryDirectory(prefix="remora-") as path:
-            yield Path(path)
+        try:
+            sweep_now()
+            with temporary_data() as path:
+                yield path
+        except NodeError as error:
+            raise CommandError(str(error), error.hint, UNREACHABLE) from error
         return
     try:
         data.mkdir(parents=True, exist_ok=True)

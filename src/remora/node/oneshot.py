@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remora.artifacts.archive import ArchiveError, unpack
@@ -15,6 +13,7 @@ from remora.kit.clock import SystemClock
 from remora.kit.tasks import TaskSet
 from remora.node.drivers import sandbox_driver
 from remora.node.settings import NodeError
+from remora.node.temporary import sweep_dead, temporary_data
 from remora.pool.base import Deployment, InvokeRequest, InvokeResult, PoolError
 from remora.pool.pool import Pool, PoolSettings
 from remora.resources.records import FunctionVersion
@@ -27,6 +26,7 @@ from remora.telemetry.timeline import Timelines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from remora.sandbox.base import Network
     from remora.telemetry.logs import Follower
@@ -102,14 +102,14 @@ async def run_once(request: RunRequest, on_log: Callable[[str], None]) -> RunRep
 
     **Cancellation:** the environment is shut down; nothing is left behind.
     """
-    with tempfile.TemporaryDirectory(prefix="remora-run-", ignore_cleanup_errors=True) as name:
-        work = Path(name)
-        try:
+    try:
+        await sweep_dead()
+        with temporary_data() as work:
             deployment = await _deployment(request, work)
             return await _run(request, deployment, work, on_log)
-        except (NodeError, PoolError, RuntimeUnavailable, SandboxError) as error:
-            hint = getattr(error, "hint", "")
-            raise RunError(f"{request.directory} could not be run: {error}", hint) from error
+    except (NodeError, PoolError, RuntimeUnavailable, SandboxError) as error:
+        hint = getattr(error, "hint", "")
+        raise RunError(f"{request.directory} could not be run: {error}", hint) from error
 
 
 async def _run(
