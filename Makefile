@@ -20,11 +20,11 @@ test: check  ## everything that is checked: style, types, imports, and every tes
 
 test-fast:  ## only the tests that take less than a quarter of a second each
 	@$(SETUP) test check
-	@$(BIN)/python -m pytest -n auto --quiet -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --quiet -m "not slow and not slow_soak" $(ARGS)
 
-test-slow:  ## only the slow tests, with how long each took
+test-slow:  ## only the slow tests, those that take minutes too, with how long each took
 	@$(SETUP) test check
-	@$(BIN)/python -m pytest -n auto --quiet -m slow --durations=15 $(ARGS)
+	@$(BIN)/python -m pytest -n auto --quiet -m "slow or slow_soak" --durations=15 $(ARGS)
 
 check:  ## formatting, lint, types, import contracts
 	@$(SETUP) test check
