@@ -106,6 +106,7 @@ class World:
         self._deadlines: dict[m.Timer, int] = {}
         self._given = 0
         self._stopped_us = -1
+        self._is_lost = False
         self._performers: dict[type, Callable[[Any], None]] = {
             m.StartProcess: self._start,
             m.Signal: self._signal,
@@ -140,8 +141,8 @@ class World:
                 self._now_us, _, act, args = heappop(self._agenda)
                 act(*args)
             assert self._referee.is_closed, f"nothing happens any more, and yet: {self._machine!r}"
-        except AssertionError as error:
-            raise RuleBrokenError(f"{error}\n\n{script(self.names, self._log)}") from error
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise RuleBrokenError(f"{error or repr(error)}\n\n{script(self.names, self._log)}") from error
 
     # --- what actors can do (actors.Stage) ----------------------------------------------------------------
 
@@ -251,12 +252,15 @@ class World:
         """The sandbox breaks down: all exits are reported first."""
         if self._referee.is_closed:
             return
+        self._is_lost = True
         self._end_all()
         self._feed(m.SandboxLost("pid 1 ended"))
 
     # --- orders of the machine ----------------------------------------------------------------------------
 
     def _start(self, order: m.StartProcess) -> None:
+        if self._is_lost:
+            return
         process = self._processes[order.process] = Process(order.process, self)
         if self.rng.random() < self.temper.mischief / 8:
             process.is_dead = True
@@ -273,13 +277,17 @@ class World:
                 process.begin()
 
     def _signal(self, order: m.Signal) -> None:
-        process = self._processes[order.process]
+        process = self._processes.get(order.process)
+        if process is None:
+            return  # the dead are passed over in silence
         if order.number == 9:
             self.later(200, self.exit, process, "signal: killed")
         else:
             process.take_term()
 
     def _kill_all(self, _: m.KillAll) -> None:
+        if self._is_lost:
+            return
         self.later(int(self.rng.random() * 2_000), self._killed_all)
 
     def _killed_all(self) -> None:
