@@ -185,6 +185,10 @@ class Node:
         """Return the function's living environments."""
         return [each for each in self.get("environments")["environments"] if each["function"] == function]
 
+    def settle(self, function: str) -> None:
+        """Wait until all of the function's environments are idle."""
+        eventually(lambda: {each["state"] for each in self.environments(function)} <= {"idle"})
+
     def timelines(self, function: str) -> list[list[dict[str, Any]]]:
         """Return the events of each of the function's environments, oldest environment first."""
         return [each["events"] for each in self.get("timelines")["timelines"] if each["function"] == function]
