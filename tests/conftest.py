@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,12 +24,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def stage(tmp_path: Path):
-    """Make a stage of scripts: `async with stage({"runtime": script, "extension:a": script}) as it`."""
+    """Make a stage of scripts: `async with stage({"runtime": script, "extension:a": script}) as it`.
 
-    def make(scripts, **members):
+    `files` are more files, as `open_stage` takes them. What a script did not expect fails the test.
+    """
+
+    @asynccontextmanager
+    async def make(scripts, *, files=None, **members):
         names = [name.replace("extension:", "opt/extensions/") for name in scripts if name != "runtime"]
-        files = dict.fromkeys(["task/bootstrap", *names])
-        return open_stage(tmp_path, ScriptedDriver(scripts), files, **members)
+        files = dict.fromkeys(["task/bootstrap", *names]) | (files or {})
+        driver = ScriptedDriver(scripts)
+        async with open_stage(tmp_path, driver, files, **members) as it:
+            yield it
+        for failure in [failure for sandbox in driver.sandboxes for failure in sandbox.failures]:
+            raise failure
 
     return make
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SIGKILL = 9
 SIGTERM = 15
+SCRIPT_FAILED = 70
+"""Exit status of a script that raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Ended(Exception):  # noqa: N818 - not an error: the script ends its proces
 class Actor:
     """What a script acts through."""
 
-    def __init__(self, sandbox: ScriptedSandbox, plan: ProcessPlan) -> None:
+    def __init__(self, sandbox: ScriptedSandbox, plan: ProcessPlan, output: int) -> None:
         self.plan = plan
         self.name = plan.name.removeprefix("extension:")
         self.terminated = asyncio.Event()
@@ -61,7 +63,15 @@ class Actor:
         self.traps_sigterm = False
         self.identifier = ""
         self._sandbox = sandbox
-        self._output = os.dup(plan.output)
+        self._output = os.dup(output)
+        self._inside: list[Actor] = []
+
+    def inside(self, name: str) -> Actor:
+        """Return what an internal extension of this process acts through."""
+        actor = Actor(self._sandbox, self.plan, self._output)
+        actor.name = name
+        self._inside.append(actor)
+        return actor
 
     async def call(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
@@ -98,12 +108,25 @@ class Actor:
             event = await self.next()
             await self.respond(event.headers["lambda-runtime-aws-request-id"], handler(event))
 
-    async def register(self, *events: str, name: str = "") -> Reply:
-        """Extension: register, and remember the identifier."""
+    async def register(
+        self, *events: str, name: str = "", body: bytes | None = None, features: str = ""
+    ) -> Reply:
+        """
+        Extension: register, and remember the identifier.
+
+        Args:
+            events: What to subscribe to.
+            name: Its name, if not the process's.
+            body: What to send instead of the events.
+            features: What is said to be accepted, separated by commas.
+        """
         headers = {"Lambda-Extension-Name": name or self.name}
-        body = json.dumps({"events": events}).encode()
+        if features:
+            headers["Lambda-Extension-Accept-Feature"] = features
+        if body is None:
+            body = json.dumps({"events": events}).encode()
         reply = await self.call("POST", "/2020-01-01/extension/register", headers, body)
-        self.identifier = reply.headers.get("lambda-extension-identifier", "")
+        self.identifier = reply.headers.get("lambda-extension-identifier", self.identifier)
         return reply
 
     async def next_event(self) -> Reply:
@@ -111,11 +134,24 @@ class Actor:
         headers = {"Lambda-Extension-Identifier": self.identifier}
         return await self.call("GET", "/2020-01-01/extension/event/next", headers)
 
+    async def report(self, phase: str, error_type: str) -> Reply:
+        """Extension: post an error of `phase`, `init` or `exit`."""
+        headers = {
+            "Lambda-Extension-Identifier": self.identifier,
+            "Lambda-Extension-Function-Error-Type": error_type,
+        }
+        return await self.call("POST", f"/2020-01-01/extension/{phase}/error", headers)
+
+    async def follow(self) -> Reply:
+        """Extension: take events until SHUTDOWN, which is returned."""
+        while (event := await self.next_event()).json["eventType"] != "SHUTDOWN":
+            pass
+        return event
+
     async def extend(self, *events: str) -> None:
         """Extension: register, take events, exit on SHUTDOWN."""
         await self.register(*events)
-        while (await self.next_event()).json["eventType"] != "SHUTDOWN":
-            pass
+        await self.follow()
 
     def print(self, text: str) -> None:
         """Write to standard output, without adding a newline."""
@@ -127,6 +163,8 @@ class Actor:
 
     def close(self) -> None:
         """Close the output."""
+        for actor in self._inside:
+            actor.close()
         os.close(self._output)
 
 
@@ -144,6 +182,8 @@ class ScriptedSandbox:
         self.paths = Paths()
         self.is_frozen = False
         self.started: list[str] = []
+        self.failures: list[Exception] = []
+        """What scripts did not expect."""
 
     def start(self, plan: ProcessPlan) -> None:
         """Start the script of that name."""
@@ -153,7 +193,7 @@ class ScriptedSandbox:
             loop.call_soon(self._watcher.process_failed, plan.name, 2)
             return
         self.started.append(plan.name)
-        actor = Actor(self, plan)
+        actor = Actor(self, plan, plan.output)
         self._watcher_soon(self._watcher.process_started, plan.name, len(self.started))
         task = loop.create_task(self._run(script, actor))
         self._actors[plan.name] = (actor, task)
@@ -169,6 +209,9 @@ class ScriptedSandbox:
             await script(actor)
         except Ended as ended:
             return ended.how
+        except Exception as error:  # noqa: BLE001 - whatever a script did not expect
+            self.failures.append(error)
+            return Exit(SCRIPT_FAILED, None)
         finally:
             actor.close()
         return Exit(0, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from remora.environment.base import Deployment, InvokeRequest, InvokeResult
 from remora.kit.clock import SystemClock
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from remora.sandbox.base import SandboxDriver
     from remora.telemetry.logs import Follower
-    from remora.telemetry.timeline import Mark
+    from remora.telemetry.timeline import Mark, Timeline
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
 LOG_GROUP = "/aws/lambda/f"
@@ -60,14 +60,39 @@ def function_version(**members: Any) -> FunctionVersion:
     return FunctionVersion(**{**usual, **members})
 
 
+class WatchedTimeline:
+    """A timeline that says when it grows."""
+
+    def __init__(self, timeline: Timeline, grown: asyncio.Event) -> None:
+        self._timeline, self._grown = timeline, grown
+
+    def __getattr__(self, name: str) -> Any:
+        self._grown.set()
+        return getattr(self._timeline, name)
+
+
+class WatchedTimelines:
+    """Timelines that say when one of them grows."""
+
+    def __init__(self) -> None:
+        self.kept = Timelines()
+        self.grown = asyncio.Event()
+
+    def open(self, *arguments: Any) -> WatchedTimeline:
+        """Begin a timeline."""
+        self.grown.set()
+        return WatchedTimeline(self.kept.open(*arguments), self.grown)
+
+
 class Stage:
     """One function, and everything that is said about it."""
 
     def __init__(
-        self, pool: Pool, driver: Any, deployment: Deployment, logs: LogStore, timelines: Timelines
+        self, pool: Pool, driver: Any, deployment: Deployment, logs: LogStore, timelines: WatchedTimelines
     ) -> None:
         self.pool, self.driver, self.deployment = pool, driver, deployment
-        self.logs, self.timelines = logs, timelines
+        self.logs, self.timelines = logs, timelines.kept
+        self._grown = timelines.grown
         self._follower: Follower = logs.follow(LOG_GROUP)
 
     async def invoke(self, payload: bytes = b"{}", **members: Any) -> InvokeResult:
@@ -85,6 +110,12 @@ class Stage:
     async def log(self) -> list[str]:
         """Return all lines of the log so far."""
         return [line.message for line in await self.logs.read(LOG_GROUP)]
+
+    async def marked(self, kind: str, name: str | None = None, number: int = 0) -> None:
+        """Wait for a mark in the timeline of an environment."""
+        while len(self.timelines.all()) <= number or (kind, name) not in self.marks(number):
+            self._grown.clear()
+            await self._grown.wait()
 
     def timeline(self, number: int = 0) -> list[Mark]:
         """Return the marks of an environment, by the order in which environments were made."""
@@ -125,9 +156,16 @@ async def open_stage(
         file.chmod(0o644 if text is None else 0o755)
     layout = RuntimeLayout("provided.al2023", (), ("/var/task/bootstrap", "/opt/bootstrap"))
     deployment = Deployment("k", function_version(**members), task, opt, layout)
-    logs, timelines, tasks = LogStore(directory / "logs"), Timelines(), TaskSet("stage")
+    logs, timelines, tasks = LogStore(directory / "logs"), WatchedTimelines(), TaskSet("stage")
     chosen = PoolSettings(environments, "us-east-1", **(settings or {}))
-    pool = Pool(driver, chosen, clock=SystemClock(), logs=logs, timelines=timelines, tasks=tasks)
+    pool = Pool(
+        driver,
+        chosen,
+        clock=SystemClock(),
+        logs=logs,
+        timelines=cast("Timelines", timelines),
+        tasks=tasks,
+    )
     try:
         async with asyncio.timeout(SCENE_S):
             yield Stage(pool, driver, deployment, logs, timelines)
