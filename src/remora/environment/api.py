@@ -28,6 +28,7 @@ INVOCATION = b"/2018-06-01/runtime/invocation/"
 NEXT = b"/2018-06-01/runtime/invocation/next"
 INIT_ERROR = b"/2018-06-01/runtime/init/error"
 PING = b"/2018-06-01/ping"
+EXTENSION = b"/2020-01-01/extension/"
 REGISTER = b"/2020-01-01/extension/register"
 EXTENSION_NEXT = b"/2020-01-01/extension/event/next"
 EXTENSION_INIT_ERROR = b"/2020-01-01/extension/init/error"
@@ -71,10 +72,17 @@ def sanitise_error_type(header: bytes | None) -> str:
 
 
 class EnvironmentApi:
-    """The application behind one environment's listener."""
+    """
+    The application behind one environment's listener.
 
-    def __init__(self, port: Port) -> None:
+    Args:
+        port: The environment.
+        has_extensions: False if extensions are switched off: then the Extensions API is not found.
+    """
+
+    def __init__(self, port: Port, *, has_extensions: bool = True) -> None:
         self._port = port
+        self._has_extensions = has_extensions
         self._routes: dict[bytes, tuple[bytes, Callable[[Exchange], None]]] = {
             NEXT: (b"GET", self._runtime_next),
             INIT_ERROR: (b"POST", self._init_error),
@@ -91,6 +99,9 @@ class EnvironmentApi:
         """Check the route, and for responses and errors also identifier and state, before the body."""
         exchange.body_bytes_max = INVOKE_RESPONSE_BYTES_MAX
         path = exchange.path
+        if not self._has_extensions and path.startswith(EXTENSION):
+            exchange.respond(404, (), b"")
+            return
         route = self._routes.get(path)
         if route is not None:
             if exchange.method == route[0]:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("remora.environment")
 
+DISABLE_EXTENSIONS_FILE = "disable-extensions-jwigqn8j"
+"""If /opt has an entry of this name, there are no extensions. Source: AWS's runtime interface emulator."""
 FREEZE_AFTER_S = 0.005
 """How long an environment must be idle to be frozen (ADR-0003)."""
 
@@ -168,7 +170,8 @@ class Environment:
         shared = shared_variables(self.deployment, self._place, sandbox.paths, sandbox.api_address)
         self._extension_env = extension_variables(shared)
         self._runtime_env = runtime_variables(shared, self.deployment, self._place, sandbox.paths)
-        self._server = Server(EnvironmentApi(self), sandbox.listener, _API_LIMITS)
+        api = EnvironmentApi(self, has_extensions=not are_extensions_disabled(self.deployment))
+        self._server = Server(api, sandbox.listener, _API_LIMITS)
         await self._server.start()
         self.feed(m.Initialise())
 
@@ -181,11 +184,11 @@ class Environment:
             request: What to run.
             answer: Called exactly once, as soon as the answer is known.
         """
-        timeout_ms = self.deployment.function.timeout_s * 1000
-        deadline_ms = self._clock.wall_ms() + timeout_ms
+        timeout_us = int(self.deployment.function.timeout_s * 1_000_000)
+        deadline_ms = self._clock.wall_ms() + timeout_us // 1000
         self._invocation = Invocation(request_id, request, deadline_ms, answer)
         self.invocations += 1
-        self.feed(m.Invoke(request_id, timeout_ms * 1000))
+        self.feed(m.Invoke(request_id, timeout_us))
 
     def stop(self, reason: m.Reason) -> None:
         """Shut down; the owner hears `environment_closed`. Repeated calls: no effect."""
@@ -336,7 +339,7 @@ class Environment:
         exchange = _exchange(order.call)
         wanted = exchange.header(b"lambda-extension-accept-feature") or b""
         body = self._registered
-        if b"accountId" in (feature.strip() for feature in wanted.split(b",")):
+        if self._account and b"accountId" in (feature.strip() for feature in wanted.split(b",")):
             body = {"accountId": self._account, **body}
         headers = [*JSON, (b"Lambda-Extension-Identifier", order.identifier.encode())]
         exchange.respond(200, headers, msgspec.json.encode(body) + b"\n")
@@ -451,9 +454,18 @@ class Environment:
             invocation.answer(msgspec.structs.replace(invocation.result, log_tail=tail))
 
 
+def are_extensions_disabled(deployment: Deployment) -> bool:
+    """
+    Tell whether a file in /opt switches extensions off, external and internal.
+
+    Source: extensions-api specification, section 1.
+    """
+    return deployment.opt is not None and os.path.lexists(deployment.opt / DISABLE_EXTENSIONS_FILE)
+
+
 def external_extensions(deployment: Deployment) -> tuple[str, ...]:
     """Return the names of the external extensions in order of start: every file in /opt/extensions."""
-    if deployment.opt is None:
+    if deployment.opt is None or are_extensions_disabled(deployment):
         return ()
     try:
         with os.scandir(deployment.opt / "extensions") as entries:

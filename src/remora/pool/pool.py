@@ -52,6 +52,7 @@ class PoolSettings:
         linger_s: How long an invocation waits for an environment that has answered already before another one
             is made, seconds. A client that calls again at once arrives before the runtime has asked for more.
         network: What the processes of an environment can reach.
+        budgets: Time limits of an environment; those of Lambda unless tests shorten them.
     """
 
     directory: Path
@@ -60,6 +61,7 @@ class PoolSettings:
     idle_s: float = 300.0
     linger_s: float = 0.02
     network: Network = "none"
+    budgets: Budgets = field(default_factory=Budgets)
 
 
 @dataclass(slots=True, eq=False)
@@ -244,7 +246,7 @@ class Pool:
             journal=journal,
             clock=self._clock,
             owner=self,
-            budgets=Budgets(),
+            budgets=self._settings.budgets,
         )
         member = Member(environment, group, now_ms)
         group.members[identifier] = self._members[identifier] = member
