@@ -78,6 +78,8 @@ def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...]) -> 
         str(host.bwrap),
         *_namespaces(host.ids, plan.network),
         *_system(host.entries, plan.directory / "etc", etc_directories),
+        # A user that is root outside after all (in a container without capabilities) owns the switches there.
+        *(("--ro-bind", "/proc/sys", "/proc/sys") if host.ids is None else ()),
         *_private(host.init, plan),
         *(
             "--remount-ro",

@@ -20,11 +20,14 @@ from remora.sandbox.waiting import kill_process, open_process, readable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from remora.kit.tasks import TaskSet
+
 START_WAIT_S = 10.0
 """How long remora-init may take until it listens; also how long it waits for us."""
 END_WAIT_S = 5.0
 COMPLAINT_BYTES_MAX = 4096
 CONTROL_SOCKET = "control.sock"
+_DESCRIPTOR = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iII")
 
 
@@ -88,13 +91,14 @@ def _collect(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-async def launch(argv: Sequence[str], control: Path, cgroup: Path | None = None) -> Init:
+async def launch(argv: Sequence[str], control: Path, tasks: TaskSet, cgroup: Path | None = None) -> Init:
     """
     Start `argv`, wait until remora-init listens, connect.
 
     Args:
         argv: The command; its standard error is the pipe on which remora-init gets ready or complains.
         control: The directory (here) in which its control socket will appear; also its working directory.
+        tasks: Where it is cleaned up after a failure, so that nobody's cancellation stops that.
         cgroup: The group of version 2 in which it is to be born; None: where this process is.
 
     Raises:
@@ -119,11 +123,19 @@ async def launch(argv: Sequence[str], control: Path, cgroup: Path | None = None)
         return await _shake_hands(child, control)
     except BaseException:
         if child is not None:
-            kill_process(child.pidfd)
-            await child.reap()
+            await uncancelled(tasks.spawn(_abandon(child, ready, control), f"abandon {argv[0]}"))
         raise
     finally:
         os.close(read_end)
+
+
+async def _abandon(child: Child, ready: ReadyPipe, control: Path) -> None:
+    """Leave nothing of a start that failed, at whatever point it was."""
+    kill_process(child.pidfd)
+    await child.reap()
+    # Whoever is on the way to become pid 1 holds the other end of the pipe; pid 1 itself listens.
+    await ready.until_closed()
+    await finish_leftover(control)
 
 
 class ReadyPipe:
@@ -156,6 +168,13 @@ class ReadyPipe:
                 raise SandboxError(f"{self._program} could not make the sandbox: {reason}", retryable=True)
         before, _, self._said = self._said.partition(end)
         return before
+
+    async def until_closed(self) -> None:
+        """Wait until nobody is left who could say anything, but not for ever."""
+        while await readable(self._descriptor, within_s=END_WAIT_S):
+            with contextlib.suppress(BlockingIOError):
+                if not os.read(self._descriptor, COMPLAINT_BYTES_MAX):
+                    return
 
 
 def _popen(argv: Sequence[str], control: Path, write_end: int, *passed: int) -> subprocess.Popen[bytes]:
@@ -223,7 +242,6 @@ async def _shake_hands(child: Child, control: Path) -> Init:
         listener, port = await _hello(connection)
     except BaseException:
         connection.close()
-        kill_process(pid1)
         os.close(pid1)
         raise
     return Init(child, pid1, pid, connection, listener, port)
@@ -234,7 +252,11 @@ async def _hello(connection: socket.socket) -> tuple[socket.socket, int]:
         raise SandboxError("remora-init was silent after it had started", retryable=True)
     descriptors: list[int] = []
     try:
-        said, descriptors, _, _ = socket.recv_fds(connection, messages.REPORT_BYTES_MAX, 1)
+        # Not socket.recv_fds: it forgets its flags, and whatever we start would inherit the listener.
+        said, extras, _, _ = connection.recvmsg(
+            messages.REPORT_BYTES_MAX, socket.CMSG_LEN(_DESCRIPTOR.size), socket.MSG_CMSG_CLOEXEC
+        )
+        descriptors += [_DESCRIPTOR.unpack(data)[0] for _, _, data in extras]
         report = messages.read(said)
     except (OSError, ValueError) as error:
         for descriptor in descriptors:

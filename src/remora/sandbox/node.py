@@ -85,7 +85,7 @@ class SandboxesOfNode:
         try:
             argv = prepare()
             group = self._group().create(plan.name, plan.memory_mib)
-            init = await launch.launch(argv, plan.directory / "control", group.birthplace)
+            init = await launch.launch(argv, plan.directory / "control", self._tasks, group.birthplace)
             forget = functools.partial(self._living.discard, plan.name)
             return SupervisedSandbox(plan, watcher, habitat, Estate(init, group, self._tasks, forget))
         except BaseException as error:

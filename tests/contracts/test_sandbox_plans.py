@@ -1,0 +1,280 @@
+"""What is planned before anything is done: command lines, ids, files of /etc, cgroup settings, messages."""
+
+import asyncio
+import errno
+import os
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from remora.sandbox import messages
+from remora.sandbox.base import Exit, Mount, SandboxPlan
+from remora.sandbox.bubblewrap import Host, HostEntry, command
+from remora.sandbox.cgroups import NodeGroup, group_name, leftover_groups, sweep_groups
+from remora.sandbox.hierarchies import (
+    CONTROLS,
+    Hierarchy,
+    Setting,
+    choose_hierarchies,
+    plan_settings,
+    read_hierarchies,
+)
+from remora.sandbox.process import choose_paths
+from remora.sandbox.root_files import IdRange, choose_ids, write_etc
+
+ENTRIES = (HostEntry("usr"), HostEntry("bin", "usr/bin"), HostEntry("lib", "usr/lib"))
+MOUNTS = (Mount(Path("/data/code/abc"), "/var/task"), Mount(Path("/root/py"), "/var/lang"))
+PLAN = SandboxPlan("e1", Path("/data/environments/e1"), MOUNTS, 512)
+
+COMMON = """
+--ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib
+--ro-bind /data/environments/e1/etc /etc --ro-bind /etc/ssl /etc/ssl
+--proc /proc --dev /dev --perms 1777 --tmpfs /dev/shm
+"""
+REST = """
+--bind /data/environments/e1/tmp /tmp
+--dir /opt --dir /var/runtime --dir /var/tmp --dir /home --dir /mnt
+--ro-bind /data/code/abc /var/task --ro-bind /root/py /var/lang
+--bind /data/environments/e1/control /run/remora/control --ro-bind /pkg/remora-init /run/remora/init
+--remount-ro / --chdir / -- /run/remora/init --control /run/remora/control/control.sock
+"""
+
+
+def test_command_for_root():
+    host = Host(Path("/usr/bin/bwrap"), Path("/pkg/remora-init"), ENTRIES, IdRange(100_000, 65_536))
+    expected = f"""
+    /usr/bin/bwrap --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try --unshare-net
+    --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID
+    --hostname sandbox --as-pid-1 --die-with-parent
+    {COMMON} {REST} --port 9001 --idmap 100000:65536
+    """
+    assert command(host, PLAN, ("ssl",)) == expected.split()
+
+
+def test_command_for_anyone_with_the_network_of_the_host():
+    host = Host(Path("/usr/bin/bwrap"), Path("/pkg/remora-init"), ENTRIES, None)
+    plan = SandboxPlan(PLAN.name, PLAN.directory, PLAN.mounts, PLAN.memory_mib, "host")
+    expected = f"""
+    /usr/bin/bwrap --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try
+    --unshare-user --uid 993 --gid 990 --cap-drop ALL
+    --hostname sandbox --as-pid-1 --die-with-parent
+    {COMMON} --ro-bind /proc/sys /proc/sys {REST} --port 0
+    """
+    assert command(host, plan, ("ssl",)) == expected.split()
+
+
+def test_paths_without_isolation_are_the_sources():
+    paths = choose_paths(PLAN)
+    assert (paths.task, paths.lang) == ("/data/code/abc", "/root/py")
+    assert (paths.opt, paths.tmp) == ("/data/environments/e1/opt", "/data/environments/e1/tmp")
+    assert (
+        paths.translate("/var/lang/bin:/opt/bin:/usr/bin")
+        == "/root/py/bin:/data/environments/e1/opt/bin:/usr/bin"
+    )
+
+
+@pytest.mark.parametrize(
+    ("id_map", "expected"),
+    [
+        ("0 0 4294967295", IdRange(100_000, 65_536)),
+        ("0 231072 65536", IdRange(65_536 - 994, 994)),
+        ("0 1000 1\n1 100000 65536", IdRange(65_537 - 994, 994)),
+        ("0 1000 1", None),
+        ("0 1000 1500", None),
+        ("", None),
+    ],
+)
+def test_ids_outside_are_high_ones_that_exist(id_map, expected):
+    assert choose_ids(id_map, id_map) == expected
+
+
+def test_ids_outside_must_exist_for_groups_too():
+    assert choose_ids("0 0 4294967295", "0 0 1") is None
+
+
+def test_etc_is_small_and_shows_the_certificates_of_the_host(tmp_path):
+    host = tmp_path / "host"
+    (host / "ssl").mkdir(parents=True)
+    (host / "shadow").write_text("secret")
+    (host / "resolv.conf").write_text("nameserver 192.0.2.1\n")
+    (host / "localtime").symlink_to("/usr/share/zoneinfo/Europe/Berlin")
+    assert write_etc(tmp_path / "none", host, "none") == ("ssl",)
+    assert write_etc(tmp_path / "open", host, "host") == ("ssl",)
+    written = {entry.name for entry in (tmp_path / "none").iterdir()}
+    assert written == {"passwd", "group", "hostname", "hosts", "nsswitch.conf", "localtime", "ssl"}
+    assert "sandbox.localdomain" in (tmp_path / "none" / "hosts").read_text()
+    assert (tmp_path / "open" / "resolv.conf").read_text() == "nameserver 192.0.2.1\n"
+
+
+V1_MOUNTS = r"""
+31 27 0:28 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+32 31 0:29 / /sys/fs/cgroup/unified rw,nosuid - cgroup2 cgroup2 rw
+33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:3 - cgroup cgroup rw,cpu,cpuacct
+34 31 0:31 /docker/7 /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory
+35 31 0:32 / /sys/fs/cgroup/with\040space rw,nosuid - cgroup cgroup rw,freezer
+36 31 0:33 / /sys/fs/cgroup/systemd rw,nosuid - cgroup cgroup rw,xattr,name=systemd
+""".strip()
+V1_OWN = "9:name=systemd:/\n5:cpu,cpuacct:/user\n4:memory:/docker/7/job\n3:freezer:/\n0::/user.slice"
+
+
+def test_hybrid_hierarchies_are_read_and_version_1_is_preferred():
+    found = read_hierarchies(V1_MOUNTS, V1_OWN, {Path("/sys/fs/cgroup/unified"): "pids\n"})
+    chosen = choose_hierarchies(found)
+    root = Path("/sys/fs/cgroup")
+    assert chosen["cpu"] == Hierarchy(1, root / "cpu,cpuacct", root / "cpu,cpuacct/user", frozenset({"cpu"}))
+    assert chosen["memory"] == Hierarchy(1, root / "memory", root / "memory/job", frozenset({"memory"}))
+    assert chosen["freezer"].root == root / "with space"
+    assert (chosen["pids"].version, chosen["pids"].own) == (2, root / "unified/user.slice")
+
+
+def test_unified_hierarchy_always_freezes():
+    mounts = "30 27 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate"
+    (found,) = read_hierarchies(mounts, "0::/a.scope", {Path("/sys/fs/cgroup"): "cpuset cpu io memory pids"})
+    assert found.controls == {"freezer", "memory", "cpu", "pids"}
+    assert read_hierarchies(mounts, "0::/", {})[0].controls == {"freezer"}
+
+
+@pytest.mark.parametrize(
+    ("control", "version", "memory_mib", "expected"),
+    [
+        (
+            "memory",
+            1,
+            128,
+            (("memory.limit_in_bytes", "134217728"), ("memory.memsw.limit_in_bytes", "134217728")),
+        ),
+        ("memory", 2, 128, (("memory.max", "134217728"), ("memory.swap.max", "0"))),
+        ("cpu", 1, 1769, (("cpu.shares", "1024"),)),
+        ("cpu", 1, 128, (("cpu.shares", "74"),)),
+        ("cpu", 2, 1769, (("cpu.weight", "100"),)),
+        ("cpu", 2, 128, (("cpu.weight", "7"),)),
+        ("cpu", 2, 10_240, (("cpu.weight", "578"),)),
+        ("pids", 1, 512, (("pids.max", "1024"),)),
+        ("pids", 2, 512, (("pids.max", "1024"),)),
+        ("freezer", 1, 512, ()),
+        ("freezer", 2, 512, ()),
+    ],
+)
+def test_settings(control, version, memory_mib, expected):
+    assert tuple((each.file, each.value) for each in plan_settings(control, version, memory_mib)) == expected
+
+
+def test_only_what_some_kernels_lack_is_optional():
+    assert plan_settings("memory", 2, 1)[1] == Setting("memory.swap.max", "0", is_optional=True)
+    assert not plan_settings("memory", 2, 1)[0].is_optional
+
+
+V2_FILES = ("cgroup.procs", "cgroup.freeze", "memory.max", "memory.swap.max", "cpu.weight", "pids.max")
+
+
+def fake_v2(root, names, *, peak=True):
+    """Make what the kernel would show of groups: in a plain directory no file appears by itself."""
+    parent = root / group_name(root / "environments", "n")
+    for group in (root, parent, *(parent / name for name in names)):
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "cgroup.subtree_control").write_text("")
+        for file in V2_FILES:
+            (group / file).write_text("")
+        (group / "memory.current").write_text("1000")
+        if peak:
+            (group / "memory.peak").write_text("2000")
+    return parent
+
+
+def test_a_group_of_version_2_is_made_frozen_and_measured(tmp_path):
+    parent = fake_v2(tmp_path, [f"probe-{os.getpid()}", "e1"])
+    everything = frozenset({"freezer", "memory", "cpu", "pids"})
+    node = NodeGroup(parent.name, [Hierarchy(2, tmp_path, tmp_path, everything)], is_root=True)
+    assert node.missing == ()
+    group = node.create("e1", 256)
+    assert (parent / "cgroup.subtree_control").read_text().startswith("+")
+    assert (parent / "e1" / "memory.max").read_text() == str(256 * 1024 * 1024)
+    assert group.birthplace == parent / "e1"
+    assert group.open_join_files() == ([], False)
+    group.freeze()
+    assert (parent / "e1" / "cgroup.freeze").read_text() == "1"
+    group.thaw()
+    assert (parent / "e1" / "cgroup.freeze").read_text() == "10", "a plain file keeps both writes"
+    assert group.memory_peak_bytes() == 2000
+    group.close_files()
+    group.close_files()
+    assert not group.has_freezer
+    assert not group.has_memory
+    assert leftover_groups(
+        [Hierarchy(2, tmp_path, tmp_path, everything)], tmp_path / "environments"
+    ).keys() >= {"e1"}
+
+
+def test_a_kernel_without_peaks_is_sampled(tmp_path):
+    parent = fake_v2(tmp_path, [f"probe-{os.getpid()}", "e1"], peak=False)
+    node = NodeGroup(parent.name, [Hierarchy(2, tmp_path, tmp_path, frozenset({"memory"}))], is_root=True)
+    group = node.create("e1", 256)
+    assert group.memory_peak_bytes() == 1000
+    (parent / "e1" / "memory.current").write_text("5000")
+    assert group.memory_peak_bytes() == 5000
+    (parent / "e1" / "memory.current").write_text("3000")
+    assert group.memory_peak_bytes() == 5000
+    assert not group.has_freezer
+    group.close_files()
+
+
+def test_each_missing_control_is_named_once(tmp_path):
+    hierarchies = [Hierarchy(2, tmp_path / "gone", tmp_path / "gone", frozenset({"freezer", "memory"}))]
+    missing = NodeGroup("remora-n-0", hierarchies, is_root=True).missing
+    assert [re.search(r"(?:control|controller for) (\w+)", text)[1] for text in missing] == list(CONTROLS)
+    group = NodeGroup("remora-n-0", [], is_root=False).create("e1", 128)
+    assert not group.has_freezer
+    assert not group.has_memory
+    assert asyncio.run(group.remove())
+
+
+def test_empty_leftover_groups_are_removed_with_their_parent(tmp_path):
+    parent = tmp_path / group_name(tmp_path / "environments", "old")
+    (parent / "e1").mkdir(parents=True)
+    hierarchies = [Hierarchy(1, tmp_path, tmp_path, frozenset({"freezer"}))]
+    found = leftover_groups(hierarchies, tmp_path / "environments")
+    assert found == {"e1": {parent / "e1"}}
+    assert leftover_groups(hierarchies, tmp_path / "others") == {}
+    assert asyncio.run(sweep_groups(found["e1"]))
+    assert not parent.exists()
+
+
+def test_a_start_is_encoded_as_remora_init_reads_it():
+    order = messages.start(7, argv=("/bin/a", ""), env={"B": "c"}, cwd="/tmp", uid=993, gid=990)
+    head = struct.pack("<cIIIHHH", b"S", 7, 993, 990, 2, 2, 1)
+    limits = struct.pack("<IQQIQQ", 7, 1024, 1024, 4, 0, 0)
+    assert order == head + limits + b"/tmp\0/bin/a\0\0B=c\0"
+    assert messages.kill(7, 15) == b"K\x07\0\0\0\x0f\0\0\0"
+
+
+def test_what_cannot_be_a_process_is_refused():
+    for argv in ((), ("a\0b",), ("\ud800",)):
+        with pytest.raises(OSError) as refused:
+            messages.start(1, argv=argv, env={}, cwd="/")
+        assert refused.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (b"H\x01\0\0\0\x29\x23\0\0", messages.Hello(9001)),
+        (b"S\x01\0\0\0\x02\0\0\0", messages.Started(1, 2)),
+        (b"F\x01\0\0\0\x02\0\0\0", messages.Failed(1, 2)),
+        (b"X" + struct.pack("<IIIQQ", 1, 3, 0, 5, 6), messages.Exited(1, Exit(3, None, 5, 6))),
+        (b"X" + struct.pack("<IIIQQ", 1, 0, 9, 5, 6), messages.Exited(1, Exit(None, 9, 5, 6))),
+        (b"E", messages.Emptied()),
+        (b"T", messages.Thawed()),
+        (b"M" + struct.pack("<Q", 5), messages.Measured(5)),
+        (b"BQ", messages.Refused(ord("Q"))),
+    ],
+)
+def test_reports_are_decoded(said, meant):
+    assert messages.read(said) == meant
+
+
+@pytest.mark.parametrize("said", [b"", b"?", b"S", b"S123", b"Exx", b"H\x63\0\0\0\0\0\0\0", b"X" * 64])
+def test_what_is_no_report_is_refused(said):
+    with pytest.raises(ValueError, match="remora-init"):
+        messages.read(said)
