@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+PACKAGES = (preparation.CLIENT, "boto3")
+"""What Python functions find in /var/runtime: the runtime client, and like in Lambda the AWS SDK."""
+
+
 def default_cache() -> Path:
     """Return where a user's nodes share prepared runtimes (XDG Base Directory Specification)."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -37,7 +41,7 @@ class Runtimes:
         cache: Path,
         region: str,
         *,
-        packages: Sequence[str] = (preparation.CLIENT,),
+        packages: Sequence[str] = PACKAGES,
         directories: Sequence[Path] | None = None,
     ) -> None:
         self._cache = cache
