@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from remora.environment.base import InvokeRequest
+    from remora.http.exchange import Header
     from remora.lifecycle.messages import Failure
 
-JSON = [(b"Content-Type", b"application/json")]
-TEXT = [(b"Content-Type", b"text/plain; charset=utf-8")]
+JSON = ((b"Content-Type", b"application/json"),)
+TEXT = ((b"Content-Type", b"text/plain; charset=utf-8"),)
 OK = b'{"status":"OK"}\n'
 NOT_FOUND = b"404 page not found\n"
 
@@ -32,6 +34,25 @@ def to_json(value: object) -> bytes:
 def error_body(error_type: str, message: str) -> bytes:
     """Return the body of a refusal."""
     return to_json({"errorMessage": message, "errorType": error_type})
+
+
+def invocation_headers(request_id: str, deadline_ms: int, request: InvokeRequest) -> list[Header]:
+    """Return the headers of an invocation as the runtime gets it; what was not given is left away."""
+    headers = [
+        *JSON,
+        (b"Lambda-Runtime-Aws-Request-Id", request_id.encode()),
+        (b"Lambda-Runtime-Deadline-Ms", b"%d" % deadline_ms),
+        (b"Lambda-Runtime-Invoked-Function-Arn", request.invoked_arn.encode()),
+    ]
+    if request.trace_id:
+        headers.append((b"Lambda-Runtime-Trace-Id", request.trace_id.encode()))
+    if request.client_context is not None:
+        headers.append((b"Lambda-Runtime-Client-Context", request.client_context.encode()))
+    if request.cognito_identity is not None:
+        headers.append((b"Lambda-Runtime-Cognito-Identity", request.cognito_identity.encode()))
+    if request.tenant_id is not None:
+        headers.append((b"Lambda-Runtime-Aws-Tenant-Id", request.tenant_id.encode()))
+    return headers
 
 
 def failure_payload(failure: Failure, request_id: str) -> bytes:
