@@ -132,9 +132,10 @@ FULL = "failed to satisfy constraint: Member must"
             {"Name": "ab", "Table": {"1": "a"}},
             [
                 (
-                    "Value '{1=a}' at 'table' failed to satisfy constraint: Map keys must satisfy constraint: "
-                    "[Member must have length less than or equal to 3, Member must have length greater than or "
-                    "equal to 2, Member must satisfy regular expression pattern: [a-z]+|x{4}, Member must not be null]"
+                    "Value '{1=a}' at 'table' failed to satisfy constraint: "
+                    "Map keys must satisfy constraint: [Member must have length less than or equal to 3, "
+                    "Member must have length greater than or equal to 2, "
+                    "Member must satisfy regular expression pattern: [a-z]+|x{4}, Member must not be null]"
                 )
             ],
         ),
@@ -142,7 +143,8 @@ FULL = "failed to satisfy constraint: Member must"
             {"Name": "ab", "Table": {"ab": "z"}},
             [
                 (
-                    "Value '{ab=z}' at 'table' failed to satisfy constraint: Map value must satisfy constraint: "
+                    "Value '{ab=z}' at 'table' failed to satisfy constraint: "
+                    "Map value must satisfy constraint: "
                     "[Member must satisfy enum value set: [a, b], Member must not be null]"
                 )
             ],
@@ -156,6 +158,7 @@ FULL = "failed to satisfy constraint: Member must"
             {"Name": "ab", "Inners": [{"Size": 1}, {"Size": 10}]},
             [f"Value '10' at 'inners.2.member.size' {FULL} have value less than or equal to 9"],
         ),
+        ({"Name": "ab", "Inners": [None]}, [f"Value null at 'inners.1.member' {FULL} not be null"]),
         ({"Name": "ab", "Secret": "pass"}, [f"Value at 'secret' {FULL} have length less than or equal to 1"]),
     ],
 )

@@ -74,7 +74,11 @@ def _list(shapes: Mapping[str, Shape], shape: Shape, value: list[Any], path: str
     element = shapes[shape.element or ""]
     if element.kind in {"structure", "list", "map"}:
         for number, item in enumerate(value, 1):
-            yield from _value(shapes, element, item, f"{path}.{number}.member")
+            inner = f"{path}.{number}.member"
+            if item is None:
+                yield f"Value null at '{inner}' failed to satisfy constraint: {_NOT_NULL}"
+            else:
+                yield from _value(shapes, element, item, inner)
     elif any(item is None or _broken(element, item) for item in value):
         yield _worded(shape, path, value, f"Member must satisfy constraint: [{_all_of(element)}]")
 
