@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.lifecycle.machine import Machine
+    from remora.lifecycle.state import State
 
 _TIMERS: dict[Phase, tuple[frozenset[m.Timer], ...]] = {
     Phase.UNINITIALISED: (frozenset(),),
@@ -41,6 +42,19 @@ _PAIRS = {
     m.Kind.SHUTDOWN_STARTED: m.Kind.SHUTDOWN_ENDED,
 }
 _ENDS = {end: start for start, end in _PAIRS.items()}
+
+
+def check_state(state: State) -> None:
+    """
+    Check a state by itself: the deadlines that run are those of its phase.
+
+    Raises:
+        AssertionError: If others do.
+    """
+    running = state.timers.keys()
+    assert any(running == allowed for allowed in _TIMERS[state.phase]), (
+        f"deadlines while {state.phase.value}: {sorted(timer.value for timer in running)}"
+    )
 
 
 class Referee:
@@ -91,6 +105,11 @@ class Referee:
         }
 
     @property
+    def is_offered(self) -> bool:
+        """True if an invocation may be given."""
+        return self._is_offered
+
+    @property
     def is_closed(self) -> bool:
         """True if the environment has ended."""
         return self._is_closed
@@ -120,10 +139,8 @@ class Referee:
             if check is not None:
                 check(effect)
         state = self._machine.state
-        running = self._timers.keys()
-        assert any(running == allowed for allowed in _TIMERS[state.phase]), (
-            f"deadlines while {state.phase.value}: {sorted(timer.value for timer in running)}"
-        )
+        assert self._timers == state.timers, "the machine's deadlines are not those that were ordered"
+        check_state(state)
         runtime = state.generation.runtime
         waiting = len(runtime.parked) + (runtime.posting is not None)
         for extension in state.generation.extensions():

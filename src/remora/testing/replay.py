@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
+
+from remora.lifecycle.messages import Reason, Timer, Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,4 +65,6 @@ def _written(event: Event) -> str:
 
 
 def _value(value: object) -> str:
-    return f"{type(value).__name__}.{value.name}" if isinstance(value, Enum) else repr(value)
+    if isinstance(value, Timer | Reason | Transfer):
+        return f"{type(value).__name__}.{value.name}"
+    return repr(value)
