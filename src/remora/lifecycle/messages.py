@@ -11,6 +11,8 @@ from enum import Enum
 
 import msgspec
 
+from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
+
 Call = object
 
 RUNTIME_PROCESS = "runtime"
@@ -138,6 +140,8 @@ class ResponseBegan(msgspec.Struct, frozen=True):
     call: Call
     request_id: str
     is_mode_valid: bool
+    is_streamed: bool = False
+    """True if the body is a stream: the invoker may have it as it is produced."""
 
 
 class ErrorBegan(msgspec.Struct, frozen=True):
@@ -153,6 +157,8 @@ class BodyEnded(msgspec.Struct, frozen=True):
 
     call: Call
     transfer: Transfer
+    bytes_max: int = INVOKE_RESPONSE_BYTES_MAX
+    """How long it might have been."""
 
 
 class InitError(msgspec.Struct, frozen=True):
@@ -261,6 +267,12 @@ class Refuse(msgspec.Struct, frozen=True):
     status: int
     error_type: str
     message: str
+
+
+class StreamBody(msgspec.Struct, frozen=True):
+    """Hand the body of `call` on as it arrives, if the invoker takes it so; `Complete` ends it."""
+
+    call: Call
 
 
 class AnswerRegistered(msgspec.Struct, frozen=True):
@@ -375,6 +387,7 @@ Effect = (
     | CancelTimer
     | Accept
     | Refuse
+    | StreamBody
     | AnswerRegistered
     | AnswerInvocation
     | AnswerInvoke

@@ -9,16 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remora.lifecycle import init, invoke
-from remora.lifecycle.messages import Accept, AnswerInvocation, Failure, Kind, Refuse, Transfer
+from remora.lifecycle.messages import Accept, AnswerInvocation, Failure, Kind, Refuse, StreamBody, Transfer
 from remora.lifecycle.state import INVALID_REQUEST_ID
 from remora.lifecycle.tables import INITIALISING, Phase, RuntimeMove, RuntimeState
-from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
 
 if TYPE_CHECKING:
     from remora.lifecycle.messages import BodyEnded, Call, ErrorBegan, InitError, ResponseBegan, RuntimeNext
     from remora.lifecycle.state import State
 
-_TOO_LARGE = f"maximum allowed payload size ({INVOKE_RESPONSE_BYTES_MAX} bytes)."
 _TRUNCATED = "HTTP request detected as truncated"
 _INVALID_MODE = "Invalid function response mode"
 
@@ -56,6 +54,8 @@ def on_response_began(s: State, event: ResponseBegan) -> None:
     runtime = s.generation.runtime
     if event.is_mode_valid:
         runtime.posting = event.call
+        if event.is_streamed:
+            s.effects.append(StreamBody(event.call))
         return
     runtime.move(RuntimeMove.RECEIVED)
     invoke.answer_invoker(s, Failure("Runtime.InvalidResponseModeHeader", _INVALID_MODE), is_error=True)
@@ -96,10 +96,11 @@ def on_body_ended(s: State, event: BodyEnded) -> None:
         invoke.answer_invoker(s, None, is_error=is_error)
         s.effects.append(Accept(call))
     elif event.transfer is Transfer.OVERSIZED:
-        message = f"Response payload size exceeded {_TOO_LARGE}"
+        limit = f"maximum allowed payload size ({event.bytes_max} bytes)."
+        message = f"Response payload size exceeded {limit}"
         failure = Failure("Function.ResponseSizeTooLarge", message, names_request=False)
         invoke.answer_invoker(s, failure, is_error=True)
-        s.effects.append(Refuse(call, 413, "RequestEntityTooLarge", f"Exceeded {_TOO_LARGE}"))
+        s.effects.append(Refuse(call, 413, "RequestEntityTooLarge", f"Exceeded {limit}"))
     else:
         invoke.answer_invoker(s, Failure("Runtime.TruncatedResponse", _TRUNCATED), is_error=True)
         s.effects.append(Refuse(call, 400, "TruncatedHTTPRequest", _TRUNCATED))

@@ -144,26 +144,53 @@ class Phase(Enum):
 INITIALISING = (Phase.STARTING_EXTENSIONS, Phase.STARTING_RUNTIME)
 STOPPING = (Phase.STOPPING_RUNTIME, Phase.STOPPING_EXTENSIONS, Phase.KILLING)
 
-PHASES: dict[Phase, tuple[Phase, ...]] = {
-    Phase.UNINITIALISED: (Phase.STARTING_EXTENSIONS, Phase.CLOSED),
-    Phase.STARTING_EXTENSIONS: (
-        Phase.STARTING_RUNTIME,
-        Phase.STOPPING_RUNTIME,
-        Phase.KILLING,
-        Phase.CLOSED,
-    ),
-    Phase.STARTING_RUNTIME: (
-        Phase.IDLE,
-        Phase.INVOKING,
-        Phase.STOPPING_RUNTIME,
-        Phase.KILLING,
-        Phase.CLOSED,
-    ),
-    Phase.IDLE: (Phase.INVOKING, Phase.STOPPING_RUNTIME, Phase.KILLING, Phase.CLOSED),
-    Phase.INVOKING: (Phase.IDLE, Phase.STOPPING_RUNTIME, Phase.KILLING, Phase.CLOSED),
-    Phase.STOPPING_RUNTIME: (Phase.STOPPING_EXTENSIONS, Phase.KILLING, Phase.CLOSED),
-    Phase.STOPPING_EXTENSIONS: (Phase.KILLING, Phase.CLOSED),
-    Phase.KILLING: (Phase.UNINITIALISED, Phase.CLOSED),
-    Phase.CLOSED: (),
+_LOST = "the sandbox breaks down"
+_FAILED = "failure, time limit or stop"
+_FAILED_ALONE = f"{_FAILED}, no extension registered"
+
+PHASES: dict[Phase, dict[Phase, str]] = {
+    Phase.UNINITIALISED: {
+        Phase.STARTING_EXTENSIONS: "init ahead, or an invocation",
+        Phase.CLOSED: "stop",
+    },
+    Phase.STARTING_EXTENSIONS: {
+        Phase.STARTING_RUNTIME: "all external extensions registered",
+        Phase.STOPPING_RUNTIME: _FAILED,
+        Phase.KILLING: _FAILED_ALONE,
+        Phase.CLOSED: _LOST,
+    },
+    Phase.STARTING_RUNTIME: {
+        Phase.IDLE: "all at next",
+        Phase.INVOKING: "all at next, inside an invocation",
+        Phase.STOPPING_RUNTIME: _FAILED,
+        Phase.KILLING: _FAILED_ALONE,
+        Phase.CLOSED: _LOST,
+    },
+    Phase.IDLE: {
+        Phase.INVOKING: "an invocation",
+        Phase.STOPPING_RUNTIME: "stop, or an invocation after a process died",
+        Phase.KILLING: "the same, no extension registered",
+        Phase.CLOSED: _LOST,
+    },
+    Phase.INVOKING: {
+        Phase.IDLE: "runtime and subscribed extensions at next",
+        Phase.STOPPING_RUNTIME: _FAILED,
+        Phase.KILLING: _FAILED_ALONE,
+        Phase.CLOSED: _LOST,
+    },
+    Phase.STOPPING_RUNTIME: {
+        Phase.STOPPING_EXTENSIONS: "the runtime is gone",
+        Phase.KILLING: "budget used up",
+        Phase.CLOSED: _LOST,
+    },
+    Phase.STOPPING_EXTENSIONS: {
+        Phase.KILLING: "all extensions are gone, or budget used up",
+        Phase.CLOSED: _LOST,
+    },
+    Phase.KILLING: {
+        Phase.UNINITIALISED: "nothing runs any more, after a failure",
+        Phase.CLOSED: "the same, after a stop",
+    },
+    Phase.CLOSED: {},
 }
-"""Which phase can follow which; every phase can end in CLOSED at once if the sandbox breaks down."""
+"""Which phase can follow which, and when; every phase ends in CLOSED at once if the sandbox breaks down."""
