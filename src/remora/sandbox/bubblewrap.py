@@ -188,6 +188,8 @@ class BubblewrapDriver:
     """
     Makes isolated sandboxes; see `SandboxDriver`.
 
+    A sandbox dies with the thread that called `create`: that is the event loop's, and has to live on.
+
     Args:
         environments: Parent of every plan's directory.
         node: A short word, `[a-z0-9-]`, that shows in the names of cgroups.
