@@ -262,7 +262,6 @@ def test_a_stated_size_that_lies_is_refused(unpacked):
         unpacked(bytes(content))
 
 
-@pytest.mark.case("CP-23")
 @pytest.mark.slow
 def test_a_bomb_is_stopped(unpacked, tmp_path):
     buffer = io.BytesIO()

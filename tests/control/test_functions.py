@@ -346,7 +346,6 @@ def test_a_dry_run_changes_nothing(node):
     assert node.settle()["CodeSha256"] == created["CodeSha256"]
 
 
-@pytest.mark.case("CP-29")
 def test_new_code_serves_when_it_is_ready(node):
     node.create()
     node.invoke()
@@ -500,7 +499,6 @@ def test_members_that_are_absent_stay_and_empty_ones_clear(node):
     assert node.client.list_tags(Resource=FUNCTION)["Tags"] == {"team": "a"}
 
 
-@pytest.mark.case("CP-118")
 def test_the_account_counts_what_is_kept(node):
     before = node.client.get_account_settings()
     assert before["AccountLimit"]["TotalCodeSize"] == 80_530_636_800

@@ -27,7 +27,6 @@ def test_a_synchronous_invocation(node):
     assert request.invoked_arn == FUNCTION
 
 
-@pytest.mark.case("CP-78")
 def test_the_tail_of_the_log(node):
     node.create()
     reply = node.client.invoke(FunctionName="f", LogType="Tail")
@@ -35,7 +34,6 @@ def test_the_tail_of_the_log(node):
     assert node.pool.calls[0][1].tail
 
 
-@pytest.mark.case("CP-79")
 def test_a_dry_run_runs_nothing(node):
     node.create()
     reply = node.client.invoke(FunctionName="f", InvocationType="DryRun")
@@ -51,7 +49,6 @@ def test_asynchronous_invocation_is_not_offered_yet(node):
     assert "not offered" in text
 
 
-@pytest.mark.case("CP-80")
 def test_a_function_error_is_an_answer(node):
     node.create()
     document = b'{"errorMessage":"no","errorType":"E"}'
@@ -119,7 +116,6 @@ def test_the_content_type_does_not_matter(node):
     assert (status, body) == (200, b'{"a":1}')
 
 
-@pytest.mark.case("CP-84")
 @pytest.mark.slow
 def test_six_megabytes_at_most(node):
     node.create()
@@ -134,14 +130,12 @@ def test_six_megabytes_at_most(node):
     assert node.refused("invoke", FunctionName="nothing", Payload=largest + b" ")[0] == 404
 
 
-@pytest.mark.case("CP-86")
 def test_nothing_returned_is_null(node):
     node.create()
     node.pool.answer = lambda *_: b"null"
     assert node.invoke() is None
 
 
-@pytest.mark.case("CP-87")
 def test_a_client_context_is_decoded(node):
     node.create()
     context = base64.b64encode(b'{"custom":{"k":"v"}}').decode()
@@ -159,7 +153,6 @@ def test_a_client_context_that_is_none_is_refused(node, context):
     assert (status, code) == (400, "InvalidRequestContentException")
 
 
-@pytest.mark.case("CP-92")
 def test_too_many_at_once_are_throttled(node):
     node.create()
 

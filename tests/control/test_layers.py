@@ -165,7 +165,6 @@ def test_a_layer_of_another_account_is_forbidden(node):
     )
 
 
-@pytest.mark.case("CP-66")
 def test_a_later_layer_overwrites_an_earlier_one(node):
     first, second = node.layer("a", {"x": "a", "only-a": "1"}), node.layer("b", {"x": "b"})
     node.create(Layers=[first, second])
@@ -177,7 +176,6 @@ def test_a_later_layer_overwrites_an_earlier_one(node):
     assert (g / "x").read_text() == "a"
 
 
-@pytest.mark.case("CP-67")
 def test_an_extension_keeps_its_mode_and_the_function_shows_the_layer(node):
     content = node.zip({"extensions/e": "#!/bin/sh\n"}, {"extensions/e": 0o100755})
     arn = node.layer(Content={"ZipFile": content})
