@@ -66,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._is_over = False  # everything was said; what still comes is thrown away
         self._is_eof = False  # the peer sends no more
         self._is_reading_paused = False
+        self._is_held = False  # no more of the present body is wanted for now
         self._is_write_paused = False
         self._waiters: list[asyncio.Future[None]] | None = None
         self._due_since = 0.0  # when the present state began, for time-outs
@@ -201,7 +202,9 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         exchange.received_bytes += len(chunk)
         if exchange.received_bytes <= exchange.body_bytes_max and exchange.state != DONE:
-            if exchange.chunks is None:
+            if exchange.take is not None:
+                self._give(exchange, exchange.take, chunk)
+            elif exchange.chunks is None:
                 exchange.chunks = [chunk]
             else:
                 exchange.chunks.append(chunk)
@@ -222,6 +225,8 @@ class Connection(asyncio.Protocol):
         self._reading = None
         self._head_bytes = _READ_BYTES_MAX  # unknown, how much of the read is left for the next request
         exchange.is_complete = True
+        if self._is_held:
+            self._let_go()
         chunks = exchange.chunks
         if chunks is not None:
             exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -253,6 +258,19 @@ class Connection(asyncio.Protocol):
                 self._advance()
             elif self.limits.idle_timeout_s is not None:
                 self._await(self.limits.idle_timeout_s)
+        elif self._is_held:
+            self._let_go()
+
+    def hold(self, exchange: ServedExchange) -> None:
+        """Read no further within the body of an exchange."""
+        if exchange is self._reading and exchange is self._current and exchange.state != DONE:
+            self._is_held = True
+            self._pause_reading()
+
+    def release(self, exchange: ServedExchange) -> None:
+        """Read on within the body of an exchange."""
+        if self._is_held and exchange is self._current:
+            self._let_go()
 
     def dropped(self, exchange: ServedExchange) -> None:
         """End the connection at the wish of an exchange, unless others are already served on it."""
@@ -278,6 +296,7 @@ class Connection(asyncio.Protocol):
         self._parser = None
         self._headers = None
         self._is_ending = self._is_over = True
+        self._is_held = False
         if self.transport.is_closing():
             return
         if is_lingering and not self._is_eof and self.transport.can_write_eof():
@@ -426,6 +445,13 @@ class Connection(asyncio.Protocol):
         if exchange.is_complete:
             self._tell(self.application.ended, exchange)
 
+    def _give(self, exchange: ServedExchange, take: Callable[[bytes], None], chunk: bytes) -> None:
+        """Hand a piece of body over."""
+        try:
+            take(chunk)
+        except Exception:  # noqa: BLE001 - the boundary of requests
+            self._application_failed(exchange)
+
     def _tell(self, callback: Callable[[Exchange], None], exchange: ServedExchange) -> None:
         """Call the application."""
         try:
@@ -495,13 +521,18 @@ class Connection(asyncio.Protocol):
             if not waiter.done():
                 waiter.set_result(None)
 
+    def _let_go(self) -> None:
+        """Read on after a body was held."""
+        self._is_held = False
+        self._resume_reading()
+
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self._is_eof and not self.transport.is_closing():
             self._is_reading_paused = True
             self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._is_reading_paused and not self.transport.is_closing():
+        if self._is_reading_paused and not self._is_held and not self.transport.is_closing():
             self._is_reading_paused = False
             self.transport.resume_reading()
             if self._reading is not None:

@@ -6,6 +6,8 @@ The server parses, an `Application` decides. For every request the application h
 `exchange.body`) or `aborted` (the peer left or broke the protocol before the body was complete). It may
 answer from any of them, or later from anywhere (a parked request is an exchange nobody has answered yet).
 After `ended`, `aborted` is called once more if the peer leaves before the answer was finished.
+A body that is not to be kept can be handed over piece by piece, as it comes: `hand_over`, then `pause` and
+`resume` as the pieces can be taken; `ended` and `aborted` come as they always do.
 An exchange whose answer is finished hears nothing more (so whoever answers from `began` never hears `ended`).
 In `aborted` the peer may still be able to read (it only stopped sending): an answer given there is tried.
 Answering an exchange whose peer has left is allowed and does nothing.
@@ -16,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Header = tuple[bytes, bytes]
 
@@ -50,6 +52,15 @@ class Exchange(Protocol):
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header called `name` (lower case), or None."""
+
+    def hand_over(self, take: Callable[[bytes], None]) -> None:
+        """Give each piece of the body to `take`, beginning with what has come, instead of keeping it."""
+
+    def pause(self) -> None:
+        """Take no more of the body from the peer for now. Repeated calls: no effect."""
+
+    def resume(self) -> None:
+        """Go on with it. Repeated calls: no effect."""
 
     def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         """Answer with a whole body; Content-Length and Date are added, the connection is kept if possible."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from remora.http.answers import LAST_CHUNK, block, has_no_body, head, length_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from remora.http.connection import Connection
     from remora.http.exchange import Header
@@ -46,6 +46,8 @@ class ServedExchange:
     """True if no byte of body may be sent in the answer that was begun."""
     received_bytes: int = 0
     chunks: list[bytes] | None = None
+    take: Callable[[bytes], None] | None = None
+    """Who gets each piece of the body instead of `chunks`."""
 
     def __init__(
         self, connection: Connection, method: bytes, path: bytes, headers: list[Header], body_bytes_max: int
@@ -72,6 +74,21 @@ class ServedExchange:
             if key == name:
                 return value
         return None
+
+    def hand_over(self, take: Callable[[bytes], None]) -> None:
+        """Give each piece of the body to `take`, beginning with what has come, instead of keeping it."""
+        kept = self.chunks or ([self.body] if self.body else [])
+        self.chunks, self.body, self.take = None, b"", take
+        for chunk in kept:
+            take(chunk)
+
+    def pause(self) -> None:
+        """Take no more of the body from the peer for now."""
+        self.connection.hold(self)
+
+    def resume(self) -> None:
+        """Go on with it."""
+        self.connection.release(self)
 
     def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         """
