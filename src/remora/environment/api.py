@@ -8,13 +8,21 @@ Source: runtime-api specification, section 1.1; extensions-api specification, se
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 import msgspec
 
 from remora.environment.answers import JSON, NOT_FOUND, TEXT, error_body, to_json
+from remora.environment.posting import (
+    ERROR_TYPE,
+    RESPONSE_MODE,
+    read_error,
+    read_init_error,
+    read_release,
+    read_response,
+    sanitise_error_type,
+)
 from remora.kit.ids import new_uuid
 from remora.lifecycle import messages as m
 from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
@@ -22,6 +30,7 @@ from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from remora.environment.posting import Posted
     from remora.http.exchange import Exchange
 
 INVOCATION = b"/2018-06-01/runtime/invocation/"
@@ -35,17 +44,19 @@ EXTENSION_INIT_ERROR = b"/2020-01-01/extension/init/error"
 EXTENSION_EXIT_ERROR = b"/2020-01-01/extension/exit/error"
 LOGS = b"/2020-08-15/logs"
 TELEMETRY = b"/2022-07-01/telemetry"
-
-_ERROR_TYPE = re.compile(r"(Runtime|Function)\.[A-Z][a-zA-Z]+")
+TOO_LARGE = f"Exceeded maximum allowed payload size ({INVOKE_RESPONSE_BYTES_MAX} bytes)."
 
 
 class Port(Protocol):
     """What the API needs of its environment."""
 
+    runtime_release: str
+    """Which runtime it is that calls, as it says itself; empty until it has said it."""
+
     def feed(self, event: m.Event) -> None:
         """Hand an event to the lifecycle machine and perform what it orders."""
 
-    def take_body(self, body: bytes, content_type: str) -> None:
+    def take(self, posted: Posted) -> None:
         """Keep what the runtime posted, until it is known what becomes of it."""
 
 
@@ -57,18 +68,6 @@ class _Registration(msgspec.Struct):
 
 
 _decode_registration = msgspec.json.Decoder(_Registration).decode
-
-
-def sanitise_error_type(header: bytes | None) -> str:
-    """
-    Return the error type as logs show it: kept if it looks like one, else made `Unknown`.
-
-    Source: runtime-api specification, section 5.
-    """
-    text = (header or b"").decode("latin-1")
-    if _ERROR_TYPE.search(text):
-        return text
-    return "Function.Unknown" if text.startswith("Function.") else "Runtime.Unknown"
 
 
 class EnvironmentApi:
@@ -94,6 +93,7 @@ class EnvironmentApi:
             LOGS: (b"PUT", self._logs),
             TELEMETRY: (b"PUT", self._telemetry),
         }
+        self._postings = (self._response_ended, self._error_ended)
 
     def began(self, exchange: Exchange) -> None:
         """Check the route, and for responses and errors also identifier and state, before the body."""
@@ -127,8 +127,9 @@ class EnvironmentApi:
 
     def aborted(self, exchange: Exchange) -> None:
         """The peer left: a body was cut short, or nobody waits for the answer any more."""
-        if exchange.slot == self._posting_ended:
-            self._port.feed(m.BodyEnded(exchange, m.Transfer.TRUNCATED))
+        if exchange.slot in self._postings:
+            how = m.Transfer.OVERSIZED if exchange.is_oversized else m.Transfer.TRUNCATED
+            self._port.feed(m.BodyEnded(exchange, how, exchange.body_bytes_max))
         self._port.feed(m.CallDropped(exchange))
 
     # --- Runtime API --------------------------------------------------------------------------------------
@@ -136,36 +137,46 @@ class EnvironmentApi:
     def _ping(self, exchange: Exchange) -> None:
         exchange.respond(200, TEXT, b"pong")
 
+    def _note_release(self, exchange: Exchange) -> None:
+        if not self._port.runtime_release:
+            self._port.runtime_release = read_release(exchange)
+
     def _runtime_next(self, exchange: Exchange) -> None:
+        self._note_release(exchange)
         self._port.feed(m.RuntimeNext(exchange))
 
     def _posting_began(self, exchange: Exchange, request_id: str, *, is_error: bool) -> None:
-        exchange.slot = self._posting_ended
         if is_error:
-            error_type = sanitise_error_type(exchange.header(b"lambda-runtime-function-error-type"))
+            exchange.slot = self._error_ended
+            error_type = sanitise_error_type(exchange.header(ERROR_TYPE))
             self._port.feed(m.ErrorBegan(exchange, request_id, error_type))
         else:
-            mode = exchange.header(b"lambda-runtime-function-response-mode")
-            self._port.feed(m.ResponseBegan(exchange, request_id, mode in (None, b"", b"streaming")))
+            exchange.slot = self._response_ended
+            mode = exchange.header(RESPONSE_MODE) or b""
+            is_streamed = mode == b"streaming"
+            self._port.feed(m.ResponseBegan(exchange, request_id, is_streamed or not mode, is_streamed))
 
-    def _posting_ended(self, exchange: Exchange) -> None:
+    def _response_ended(self, exchange: Exchange) -> None:
+        self._posting_ended(exchange, read_response)
+
+    def _error_ended(self, exchange: Exchange) -> None:
+        self._posting_ended(exchange, read_error)
+
+    def _posting_ended(self, exchange: Exchange, read: Callable[[Exchange], Posted]) -> None:
         exchange.slot = None
         if exchange.is_oversized:
-            self._port.feed(m.BodyEnded(exchange, m.Transfer.OVERSIZED))
+            self._port.feed(m.BodyEnded(exchange, m.Transfer.OVERSIZED, exchange.body_bytes_max))
             return
-        content_type = exchange.header(b"content-type") or b"application/json"
-        self._port.take_body(exchange.body, content_type.decode("latin-1"))
+        self._port.take(read(exchange))
         self._port.feed(m.BodyEnded(exchange, m.Transfer.COMPLETE))
 
     def _init_error(self, exchange: Exchange) -> None:
-        try:
-            msgspec.json.decode(exchange.body)
-            content_type = "application/json"
-        except msgspec.DecodeError:
-            content_type = "application/octet-stream"
-        self._port.take_body(exchange.body, content_type)
-        error_type = sanitise_error_type(exchange.header(b"lambda-runtime-function-error-type"))
-        self._port.feed(m.InitError(exchange, error_type))
+        self._note_release(exchange)
+        if exchange.is_oversized:
+            exchange.respond(413, JSON, error_body("RequestEntityTooLarge", TOO_LARGE))
+            return
+        self._port.take(read_init_error(exchange))
+        self._port.feed(m.InitError(exchange, sanitise_error_type(exchange.header(ERROR_TYPE))))
 
     # --- Extensions API -----------------------------------------------------------------------------------
 

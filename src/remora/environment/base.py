@@ -10,6 +10,7 @@ import msgspec
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from remora.environment.streaming import ResponseStream
     from remora.resources.records import FunctionVersion
     from remora.runtimes.layout import RuntimeLayout
 
@@ -47,6 +48,9 @@ class InvokeRequest(msgspec.Struct, frozen=True):
         client_context: The caller's client context, decoded from base64; None if there was none.
         trace_id: Value of `X-Amzn-Trace-Id`; empty if there was none.
         tail: True if the last 4 KB of the log are wanted.
+        cognito_identity: JSON with the caller's Cognito identity and pool; None if there was none.
+        tenant_id: The tenant of a tenant-isolated function; None for all others.
+        streams: True if the caller takes a streamed response as it is produced.
     """
 
     payload: bytes
@@ -54,6 +58,9 @@ class InvokeRequest(msgspec.Struct, frozen=True):
     client_context: str | None = None
     trace_id: str = ""
     tail: bool = False
+    cognito_identity: str | None = None
+    tenant_id: str | None = None
+    streams: bool = False
 
 
 class InvokeResult(msgspec.Struct, frozen=True):
@@ -67,6 +74,8 @@ class InvokeResult(msgspec.Struct, frozen=True):
         executed_version: `$LATEST` or a number.
         content_type: What the runtime declared.
         log_tail: Last 4096 bytes of this invocation's log; None unless asked for.
+        stream: The response, which has only begun; None if it is in `payload`. Whoever gets it reads it, or
+            abandons it; how it ended, and the log's tail, are told at its end.
     """
 
     request_id: str
@@ -75,3 +84,4 @@ class InvokeResult(msgspec.Struct, frozen=True):
     executed_version: str
     content_type: str = "application/json"
     log_tail: bytes | None = None
+    stream: ResponseStream | None = None

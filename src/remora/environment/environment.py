@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from remora.environment.answers import JSON, OK, error_body, failure_payload
+from remora.environment.answers import JSON, OK, error_body, failure_payload, invocation_headers
 from remora.environment.api import EnvironmentApi
 from remora.environment.base import InvokeResult
 from remora.environment.output import Output
+from remora.environment.posting import Posted
+from remora.environment.programs import are_extensions_disabled, external_extensions, find_bootstrap
+from remora.environment.streaming import ResponseStream, StreamEnd
 from remora.environment.variables import Place, extension_variables, runtime_variables, shared_variables
 from remora.http.limits import Limits
 from remora.http.server import Server
@@ -28,6 +31,7 @@ from remora.kit.ids import new_uuid
 from remora.lifecycle import messages as m
 from remora.lifecycle.machine import Budgets, Machine
 from remora.sandbox.base import ProcessPlan
+from remora.spec.limits import RESPONSE_STREAM_BYTES_MAX
 from remora.spec.signals import exit_text
 
 if TYPE_CHECKING:
@@ -41,8 +45,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("remora.environment")
 
-DISABLE_EXTENSIONS_FILE = "disable-extensions-jwigqn8j"
-"""If /opt has an entry of this name, there are no extensions. Source: AWS's runtime interface emulator."""
 FREEZE_AFTER_S = 0.005
 """How long an environment must be idle to be frozen (ADR-0003)."""
 
@@ -71,6 +73,12 @@ class Invocation:
     result: InvokeResult | None = None
     """An answer that waits for the end of the log."""
     is_answered: bool = False
+    stream: ResponseStream | None = None
+    """The response, if it is handed on while it is produced."""
+    end: StreamEnd | None = None
+    """An end of the stream that waits for the end of the log."""
+    error_cause: bytes | None = None
+    """What the runtime said about the cause of its error, JSON; for traces."""
 
 
 class Environment:
@@ -110,7 +118,8 @@ class Environment:
         self._loop = asyncio.get_running_loop()
         self._server: Server | None = None
         self._invocation: Invocation | None = None
-        self._posted: tuple[bytes, str] = (b"", "")
+        self.runtime_release = ""
+        self._posted = Posted()
         self._outputs: dict[str, Output] = {}
         self._timers: dict[m.Timer, asyncio.TimerHandle] = {}
         self._freeze_handle: asyncio.TimerHandle | None = None
@@ -135,6 +144,7 @@ class Environment:
             m.CancelTimer: self._cancel_timer,
             m.Accept: self._accept,
             m.Refuse: self._refuse,
+            m.StreamBody: self._stream_body,
             m.AnswerRegistered: self._answer_registered,
             m.AnswerInvocation: self._answer_invocation,
             m.AnswerInvoke: self._answer_invoke,
@@ -237,16 +247,19 @@ class Environment:
         _log.exception("environment %s broke: %r", self.identifier, self.machine)
         self._is_broken = True
         invocation, self._invocation = self._invocation, None
-        if invocation is not None and not invocation.is_answered:
+        if invocation is not None:
             failure = m.Failure("Sandbox.Failure", "The environment broke down; the node's log tells why")
             payload = failure_payload(failure, invocation.request_id)
             version = self.deployment.function.version
-            invocation.answer(InvokeResult(invocation.request_id, payload, "Unhandled", version))
+            if invocation.stream is not None:
+                invocation.stream.finish(StreamEnd(failure.error_type, payload.decode()))
+            elif not invocation.is_answered:
+                invocation.answer(InvokeResult(invocation.request_id, payload, "Unhandled", version))
         self._owner.environment_closed(self)
 
-    def take_body(self, body: bytes, content_type: str) -> None:
+    def take(self, posted: Posted) -> None:
         """Keep what the runtime posted: the machine decides whether it becomes the answer."""
-        self._posted = (body, content_type)
+        self._posted = posted
 
     # --- what the sandbox tells (sandbox.base.Watcher) ----------------------------------------------------
 
@@ -348,16 +361,7 @@ class Environment:
         invocation = self._invocation
         assert invocation is not None, "the machine answered next without an invocation"
         request = invocation.request
-        headers = [
-            *JSON,
-            (b"Lambda-Runtime-Aws-Request-Id", invocation.request_id.encode()),
-            (b"Lambda-Runtime-Deadline-Ms", b"%d" % invocation.deadline_ms),
-            (b"Lambda-Runtime-Invoked-Function-Arn", request.invoked_arn.encode()),
-        ]
-        if request.trace_id:
-            headers.append((b"Lambda-Runtime-Trace-Id", request.trace_id.encode()))
-        if request.client_context is not None:
-            headers.append((b"Lambda-Runtime-Client-Context", request.client_context.encode()))
+        headers = invocation_headers(invocation.request_id, invocation.deadline_ms, request)
         _exchange(order.call).respond(200, headers, request.payload)
 
     def _answer_invoke(self, order: m.AnswerInvoke) -> None:
@@ -390,20 +394,49 @@ class Environment:
         ]
         exchange.respond(200, headers, msgspec.json.encode(event))
 
+    def _stream_body(self, order: m.StreamBody) -> None:
+        invocation = self._invocation
+        assert invocation is not None, "the machine took a response to an invocation that is none"
+        if not invocation.request.streams:
+            return
+        exchange = _exchange(order.call)
+        exchange.body_bytes_max = RESPONSE_STREAM_BYTES_MAX
+        stream = invocation.stream = ResponseStream(exchange)
+        exchange.hand_over(stream.put)
+        content_type = exchange.header(b"content-type") or b"application/octet-stream"
+        invocation.is_answered = True
+        invocation.answer(
+            InvokeResult(
+                request_id=invocation.request_id,
+                payload=b"",
+                function_error=None,
+                executed_version=self.deployment.function.version,
+                content_type=content_type.decode("latin-1"),
+                stream=stream,
+            )
+        )
+
     def _complete(self, order: m.Complete) -> None:
         invocation = self._invocation
         assert invocation is not None, "the machine completed an invocation that is none"
+        posted, self._posted = self._posted, Posted()
         if order.failure is not None:
-            payload, content_type = failure_payload(order.failure, order.request_id), "application/json"
-        else:
-            payload, content_type = self._posted
-        self._posted = (b"", "")
+            posted = Posted(failure_payload(order.failure, order.request_id), "application/json")
+        invocation.error_cause = posted.cause
+        if invocation.stream is not None:
+            error_code, error_details = posted.error_code, posted.error_details
+            if order.failure is not None:
+                error_code, error_details = order.failure.error_type, posted.body.decode()
+            invocation.end = StreamEnd(error_code, error_details)
+            if not invocation.request.tail:
+                invocation.stream.finish(invocation.end)
+            return
         result = InvokeResult(
             request_id=order.request_id,
-            payload=payload,
+            payload=posted.body,
             function_error="Unhandled" if order.is_error else None,
             executed_version=self.deployment.function.version,
-            content_type=content_type,
+            content_type=posted.content_type,
         )
         if invocation.request.tail:
             invocation.result = result
@@ -450,43 +483,12 @@ class Environment:
     def _invocation_ended(self) -> None:
         invocation, self._invocation = self._invocation, None
         tail = self.journal.take_tail()
-        if invocation is not None and invocation.result is not None:
+        if invocation is None:
+            return
+        if invocation.result is not None:
             invocation.answer(msgspec.structs.replace(invocation.result, log_tail=tail))
-
-
-def are_extensions_disabled(deployment: Deployment) -> bool:
-    """
-    Tell whether a file in /opt switches extensions off, external and internal.
-
-    Source: extensions-api specification, section 1.
-    """
-    return deployment.opt is not None and os.path.lexists(deployment.opt / DISABLE_EXTENSIONS_FILE)
-
-
-def external_extensions(deployment: Deployment) -> tuple[str, ...]:
-    """Return the names of the external extensions in order of start: every file in /opt/extensions."""
-    if deployment.opt is None or are_extensions_disabled(deployment):
-        return ()
-    try:
-        with os.scandir(deployment.opt / "extensions") as entries:
-            found = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    return tuple(sorted(found, key=os.fsencode))
-
-
-def find_bootstrap(deployment: Deployment) -> str:
-    """Return the path (inside) of the first program of the runtime that exists; empty if none does."""
-    roots = [("/var/task", deployment.task)]
-    if deployment.opt is not None:
-        roots.append(("/opt", deployment.opt))
-    roots += [(target, source) for source, target in deployment.runtime.mounts]
-    for bootstrap in deployment.runtime.bootstraps:
-        for inside, source in roots:
-            relative = bootstrap.removeprefix(inside + "/")
-            if relative != bootstrap and os.path.lexists(source / relative):
-                return bootstrap
-    return ""
+        elif invocation.stream is not None and invocation.end is not None:
+            invocation.stream.finish(invocation.end._replace(log_tail=tail))
 
 
 def _exchange(call: m.Call) -> Exchange:

@@ -216,6 +216,8 @@ class Pool:
             member.group.finishing += 1
             if not answer.done():
                 answer.set_result(result)
+            elif result.stream is not None:
+                result.stream.abandon()
 
         member.environment.invoke(waiting.request_id, waiting.request, answered)
 

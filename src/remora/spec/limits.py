@@ -3,7 +3,8 @@ Every limit of the Lambda API that this node keeps, with its unit in the name an
 
 Sources: *quotas* is "Lambda quotas" of the AWS Lambda Developer Guide, *model* the service model in botocore
 (`lambda/2015-03-31/service-2.json`), *reference* the page of the operation in the AWS Lambda API Reference,
-*own* a bound of this node where AWS publishes none.
+*RIE* the Runtime Interface
+Emulator that AWS publishes, *own* a bound of this node where AWS publishes none.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ TOTAL_CODE_BYTES_MAX: Final = 80_530_636_800  # quotas: 75 GB of zips
 CREATE_FUNCTION_BODY_BYTES_MAX: Final = 70_167_211  # observed in AWS's own error text
 INVOKE_PAYLOAD_BYTES_MAX: Final = 6_291_456  # quotas: synchronous, each way
 INVOKE_RESPONSE_BYTES_MAX: Final = 6_291_556  # observed in AWS's own error text
+RESPONSE_STREAM_BYTES_MAX: Final = 209_715_200  # quotas: 200 MB, streamed
 EVENT_PAYLOAD_BYTES_MAX: Final = 1_048_576  # quotas: asynchronous
 OTHER_BODY_BYTES_MAX: Final = 6_291_456  # own: operations that carry no package
 CLIENT_CONTEXT_BYTES_MAX: Final = 3_583  # reference, Invoke: in its base64 form
+RUNTIME_RELEASE_CHARACTERS_MAX: Final = 128  # RIE
+ERROR_CAUSE_BYTES_MAX: Final = 65_536  # RIE: the cause of an error, as JSON
+ERROR_CAUSE_TEXT_BYTES_MAX: Final = 30_720  # RIE: each text of a cause that is too long
 LOG_TAIL_BYTES_MAX: Final = 4_096  # reference, Invoke
 LIST_ITEMS_MAX: Final = 50  # reference, ListFunctions and its likes: more is cut without a word
 DOWNLOAD_URL_S: Final = 600  # reference, GetFunction: the link is valid for ten minutes
