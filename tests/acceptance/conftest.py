@@ -47,6 +47,21 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def start() -> Iterator[Callable[..., Node]]:
+    """Start nodes that the test ends in a way of its own; those that still run after it are killed."""
+    started: list[Node] = []
+
+    def start(*arguments: Any, **settings: Any) -> Node:
+        started.append(Node(*arguments, **settings))
+        return started[-1]
+
+    yield start
+    for node in started:
+        if node.process.poll() is None:
+            node.kill()
+
+
+@pytest.fixture
 def function(node: Node) -> Iterator[Callable[..., str]]:
     """Create functions, of the probe unless told otherwise; they are deleted afterwards."""
     with functions_on(node) as create:
