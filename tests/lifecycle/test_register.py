@@ -99,6 +99,8 @@ def test_registration_reopens_after_a_reset() -> None:
     story = loading()
     story.registers("in")
     story.exits("runtime")
+    story.registers("late")
+    assert story.refusal()[1] == "Extension.RegistrationClosed"
     story.tell(m.Emptied())
     story.registers("in")
     assert story.refusal()[1] == "Extension.RegistrationClosed"

@@ -67,6 +67,8 @@ def test_with_an_external_extension() -> None:
     (answer,) = story.ordered(m.AnswerShutdown)
     assert answer.reason is m.Reason.SPINDOWN
     assert answer.deadline_us - started_us == 2_000 * MS
+    assert story.extension("a").state is ExtensionState.RUNNING
+    assert [h.name for h in story.happened(m.Kind.EXTENSION_NOTIFIED)] == ["a"]
     # Then its exit ends the shutdown, long before the budget does
     story.exits("extension:a", "exit status 0")
     assert story.ordered(m.KillAll)
@@ -247,3 +249,26 @@ def test_parties_are_thawed_before_they_are_asked() -> None:
     thaw = next(i for i, e in enumerate(story.last) if isinstance(e, m.Thaw))
     term = next(i for i, e in enumerate(story.last) if isinstance(e, m.Signal))
     assert thaw < term
+
+
+def test_the_end_of_the_budget_may_come_before_the_end_of_the_runtimes_share() -> None:
+    story = idle(internal=True)
+    story.stops()
+    story.deadline(m.Timer.SHUTDOWN)
+    assert story.ordered(m.CancelTimer) == [m.CancelTimer(m.Timer.RUNTIME_EXIT)]
+    assert set(story.machine.state.timers) == {m.Timer.EMPTY}
+
+
+def test_whoever_calls_when_the_environment_has_ended_is_refused() -> None:
+    # Given an environment whose sandbox was lost while its runtime and its extension waited
+    story = idle("a")
+    story.tell(m.SandboxLost("pid 1 ended"))
+    assert len(story.ordered(m.Refuse)) == 2
+    # When somebody calls after that
+    story.runtime_next()
+    # Then nobody waits
+    assert story.refusal()[1] == "InvalidStateTransition"
+    story.extension_next("a")
+    assert story.refusal()[1] == "Extension.UnknownExtensionIdentifier"
+    story.registers("a")
+    assert story.refusal()[1] == "Extension.RegistrationClosed"

@@ -33,14 +33,12 @@ SIGKILL = 9
 
 def begin(s: State, reason: Reason) -> None:
     """
-    End this generation.
+    End this generation; whatever was under way in it must have been ended before.
 
     "none: runtime is SIGKILLed at once, no SIGTERM; only internal: 500 ms, all of it the runtime's;
     at least one external: 2000 ms, of which the runtime has up to 300 ms".
     """
     generation, budgets = s.generation, s.budgets
-    s.cancel_timer(Timer.INVOKE)
-    s.cancel_timer(Timer.INIT)
     s.reason = reason
     generation.is_registration_open = False
     for extension in generation.extensions():
