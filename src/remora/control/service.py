@@ -16,7 +16,7 @@ from remora.control.front_door import LAMBDA, service_of
 from remora.control.operations.call import Call
 from remora.control.operations.downloads import PREFIX, download
 from remora.control.operations.invoke import Invocations
-from remora.control.operations.offered import HANDLERS, INVOKE
+from remora.control.operations.offered import HANDLERS, INVOKE, INVOKE_WITH_RESPONSE_STREAM
 from remora.spec import limits
 from remora.spec.errors import ApiError, not_found
 from remora.spec.lambda_api import Route
@@ -36,6 +36,7 @@ _BODY_BYTES_MAX: Final = {
     "UpdateFunctionCode": limits.CREATE_FUNCTION_BODY_BYTES_MAX,
     "PublishLayerVersion": limits.CREATE_FUNCTION_BODY_BYTES_MAX,
     INVOKE: limits.INVOKE_PAYLOAD_BYTES_MAX,
+    INVOKE_WITH_RESPONSE_STREAM: limits.INVOKE_PAYLOAD_BYTES_MAX,
 }
 _LARGE_BODY_BYTES: Final = 256 * 1024
 """From here on a body is parsed in a thread, so that others need not wait."""
@@ -111,6 +112,8 @@ class LambdaService:
             )
         if route.operation.name == INVOKE:
             return self._invocations.invoke(exchange, route)
+        if route.operation.name == INVOKE_WITH_RESPONSE_STREAM:
+            return self._invocations.invoke_with_response_stream(exchange, route)
         return self._call(exchange, route)
 
     async def _call(self, exchange: Exchange, route: Route) -> None:

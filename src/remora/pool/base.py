@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from remora.environment.base import Deployment, InvokeRequest, InvokeResult
+from remora.environment.streaming import ResponseStream, StreamEnd
 
-__all__ = ["Deployment", "InvokeRequest", "InvokeResult", "PoolError", "Throttled"]
+__all__ = [
+    "Deployment",
+    "InvokeRequest",
+    "InvokeResult",
+    "PoolError",
+    "ResponseStream",
+    "StreamEnd",
+    "Throttled",
+]
 
 
 class Throttled(Exception):  # noqa: N818 - the word of the API

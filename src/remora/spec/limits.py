@@ -3,8 +3,7 @@ Every limit of the Lambda API that this node keeps, with its unit in the name an
 
 Sources: *quotas* is "Lambda quotas" of the AWS Lambda Developer Guide, *model* the service model in botocore
 (`lambda/2015-03-31/service-2.json`), *reference* the page of the operation in the AWS Lambda API Reference,
-*RIE* the Runtime Interface
-Emulator that AWS publishes, *own* a bound of this node where AWS publishes none.
+*RIE* the Runtime Interface Emulator that AWS publishes, *own* a bound of this node where AWS publishes none.
 """
 
 from __future__ import annotations

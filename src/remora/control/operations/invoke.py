@@ -1,5 +1,5 @@
 """
-Invoke: check, resolve the version, hand over to the pool, answer.
+Invoke and InvokeWithResponseStream: check, resolve the version, hand over to the pool, answer.
 
 A warm invocation touches neither disk nor database: what a path and query stand for is remembered until some
 record changes. The parts of the request are those of the model, but they are read here by hand.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 import msgspec
 
 from remora.artifacts.archive import ArchiveError
+from remora.control.operations.streaming import write_stream
 from remora.pool.base import InvokeRequest, PoolError, Throttled
 from remora.resources import functions
 from remora.resources.names import resolve_function
@@ -57,7 +58,7 @@ class Wishes(NamedTuple):
 
 class Invocations:
     """
-    Answers Invoke.
+    Answers Invoke and InvokeWithResponseStream.
 
     Args:
         control: The node's parts.
@@ -73,11 +74,28 @@ class Invocations:
 
     async def invoke(self, exchange: Exchange, route: Route) -> None:
         """
-        Answer one request.
+        Answer one request with the whole response.
 
         Raises:
             ApiError: What is wrong with it, in AWS's order: name, existence, state, payload, size.
         """
+        result = await self._run(exchange, route, streams=False)
+        if result is not None:
+            exchange.respond(200, _answer_headers(result), result.payload)
+
+    async def invoke_with_response_stream(self, exchange: Exchange, route: Route) -> None:
+        """
+        Answer one request with the response as it is produced.
+
+        Raises:
+            ApiError: As `invoke`.
+        """
+        result = await self._run(exchange, route, streams=True)
+        if result is not None:
+            await write_stream(exchange, result)
+
+    async def _run(self, exchange: Exchange, route: Route, *, streams: bool) -> InvokeResult | None:
+        """Check and run; None for a request that only wanted to be checked (it has been answered)."""
         wishes = _read_headers(exchange)
         resolution = self._remembered.get((exchange.path, exchange.query))
         if resolution is None or wishes.is_unusual:
@@ -94,21 +112,21 @@ class Invocations:
             )
         if wishes.invocation_type == b"DryRun":
             exchange.respond(204, [(b"x-amzn-RequestId", self._control.new_id().encode())], b"")
-            return
+            return None
         request = InvokeRequest(
             payload=payload or b"{}",
             invoked_arn=resolution.invoked_arn,
             client_context=client_context,
             trace_id=wishes.trace_id,
             tail=wishes.log_type == b"Tail",
+            streams=streams,
         )
         try:
-            result = await self._control.pool.invoke(resolution.deployment, request)
+            return await self._control.pool.invoke(resolution.deployment, request)
         except Throttled as throttled:
             raise _throttled(throttled) from throttled
         except PoolError as error:
             raise ApiError("ServiceException", str(error)) from error
-        exchange.respond(200, _answer_headers(result), result.payload)
 
     async def _resolve(self, exchange: Exchange, route: Route) -> Resolution:
         """Take the long way: everything the model says about the request is checked."""

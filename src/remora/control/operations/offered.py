@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Handler = Callable[["Control", "Call"], Awaitable[dict[str, Any] | None]]
 
 INVOKE: Final = "Invoke"
+INVOKE_WITH_RESPONSE_STREAM: Final = "InvokeWithResponseStream"
 
 HANDLERS: Final[Mapping[str, Handler]] = {
     "CreateFunction": functions.create_function,
@@ -35,4 +36,4 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     "ListLayerVersions": layers.list_layer_versions,
     "PublishLayerVersion": layers.publish_layer_version,
 }
-"""By the operation's name in the model; Invoke is answered by `invoke.Invocations`."""
+"""By the operation's name in the model; the two that invoke are answered by `invoke.Invocations`."""
