@@ -16,6 +16,7 @@ demo:  ## deploy a function with extensions, invoke it, draw its lifecycle
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: check  ## everything that is checked: style, types, imports, and every test
+	@$(BIN)/remora prepare
 	@$(BIN)/python -m pytest -n auto --quiet $(ARGS)
 
 test-fast:  ## only the tests that take less than a quarter of a second each

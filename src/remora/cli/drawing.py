@@ -62,7 +62,7 @@ def draw(timeline: Timeline, console: Console) -> None:
 
 def _lines(timeline: Timeline, drawn: Sequence[Part], width: int, symbols: _Symbols) -> Iterator[Text]:
     started = dt.datetime.fromtimestamp(timeline.started_ms / 1_000, dt.UTC)
-    title = f"{_plain(timeline.function)} {symbols.dot} environment {_plain(timeline.environment)}"
+    title = f"{_plain(timeline.function)} {symbols.dot} {_plain(timeline.environment)}"
     yield Text(f"{title} {symbols.dot} {started:%Y-%m-%d %H:%M:%S} UTC", "bold")
     if not drawn:
         yield Text("  nothing has happened in it yet", "italic")
