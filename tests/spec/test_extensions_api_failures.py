@@ -241,7 +241,7 @@ def test_an_extension_that_is_never_done_costs_the_environment_not_the_answer(st
             # The client has its answer while the invocation is still open
             assert answer.payload == b"1"
             assert "invoke.ended" not in dict(it.marks())
-            report = await it.logged("REPORT")
+            report = await it.logged("REPORT RequestId")
             assert "\tDuration: 100." in report
             assert report.endswith("Status: timeout")
             await it.marked("shutdown.ended")
@@ -363,7 +363,7 @@ def test_an_invocation_is_open_until_the_internal_extension_is_done(stage, run):
             await it.marked("extension.done", "ext.sh")
             assert it.pool.environments()[0]["state"] == "finishing"
             release.set()
-            await it.logged("REPORT")
+            await it.logged("REPORT RequestId")
             assert it.pool.environments()[0]["state"] == "idle"
 
     run(scenario())
@@ -432,7 +432,7 @@ def test_who_did_not_subscribe_to_shutdown_is_killed_when_the_runtime_is_gone(st
     async def scenario():
         async with stage({"runtime": Actor.serve, EXT: extension}) as it:
             await it.invoke()
-            await it.logged("REPORT")
+            await it.logged("REPORT RequestId")
         marks = it.marks()
         assert ("extension.notified", "ext.sh") not in marks
         assert marks.index(("process.exited", "runtime")) < marks.index(("process.exited", "ext.sh"))

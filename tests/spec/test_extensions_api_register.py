@@ -181,7 +181,7 @@ def test_an_internal_extension_registers_before_the_first_next(stage, run):
     async def scenario():
         async with stage({"runtime": runtime}) as it:
             answer = await it.invoke()
-            await it.logged("REPORT")
+            await it.logged("REPORT RequestId")
             assert heard[0].status == 200
             assert heard[1].json["requestId"] == answer.request_id
             assert "EXTENSION\tName: in\tState: Ready\tEvents: [INVOKE]" in await it.log()
@@ -251,7 +251,7 @@ def test_ten_extensions_and_no_more(stage, run):
         async with stage({"runtime": runtime, **externals}) as it:
             # Given ten extensions, external and internal mixed, when there is an invocation
             assert (await it.invoke(b"1")).payload == b"1"
-            await it.logged("REPORT")
+            await it.logged("REPORT RequestId")
             lines = [line for line in await it.log() if line.startswith("EXTENSION")]
             assert len(lines) == 10
             assert all("State: Ready" in line for line in lines)
@@ -277,7 +277,7 @@ def test_a_misspelled_name_never_leaves_init(stage, run):
     async def scenario():
         budgets = Budgets(init_us=50_000)
         async with stage(
-            {"runtime": Actor.serve, EXT: extension}, timeout_s=0.2, settings={"budgets": budgets}
+            {"runtime": Actor.serve, EXT: extension}, timeout_s=0.1, settings={"budgets": budgets}
         ) as it:
             answer = await it.invoke()
             assert json.loads(answer.payload)["errorType"] == "Sandbox.Timedout"

@@ -54,6 +54,11 @@ class Machine:
         """What the environment as a whole is doing."""
         return self.state.phase
 
+    @property
+    def is_initialised(self) -> bool:
+        """True if an invocation would be served without an init."""
+        return self.phase is Phase.IDLE and self.state.generation.idle_failure is None
+
     def handle(self, event: m.Event, now_us: int) -> list[m.Effect]:
         """
         Take in what happened and return what is to be done, in order.

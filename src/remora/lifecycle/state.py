@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from remora.lifecycle.messages import CancelTimer, Happened, Reason, Refuse, SetTimer, Timer
 from remora.lifecycle.parties import CHANGED_UNDERNEATH, Extension, Runtime
 from remora.lifecycle.tables import PHASES, ExtensionMove, Phase, RuntimeMove
+from remora.spec.limits import PROVISIONED_INIT_S_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,10 @@ class Budgets:
     """Shutdown with internal extensions only."""
     confirm_us: int = 2_000_000
     """From the last kill until everything must be gone."""
+
+    def provisioned(self, timeout_s: int) -> Budgets:
+        """Return the same limits for provisioned concurrency; `timeout_s` is the function's timeout."""
+        return replace(self, init_us=max(PROVISIONED_INIT_S_MIN, timeout_s) * 1_000_000)
 
 
 @dataclass(slots=True)

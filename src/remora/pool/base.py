@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from remora.environment.base import Deployment, InvokeRequest, InvokeResult
+<<<<<<< ours
 from remora.environment.streaming import ResponseStream, StreamEnd
 
 __all__ = [
@@ -14,6 +15,10 @@ __all__ = [
     "StreamEnd",
     "Throttled",
 ]
+=======
+
+__all__ = ["Deployment", "InvokeRequest", "InvokeResult", "PoolError", "ProvisioningFailed", "Throttled"]
+>>>>>>> theirs
 
 
 class Throttled(Exception):  # noqa: N818 - the word of the API
@@ -26,6 +31,19 @@ class Throttled(Exception):  # noqa: N818 - the word of the API
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"invocation refused: {reason}")
+        self.reason = reason
+
+
+class ProvisioningFailed(Exception):  # noqa: N818 - the word of the API
+    """
+    An environment could not be provisioned.
+
+    Args:
+        reason: The word that the service's log and status have for it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"provisioning failed: {reason}")
         self.reason = reason
 
 

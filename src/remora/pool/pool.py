@@ -23,7 +23,7 @@ from remora.kit.ids import new_uuid, random_hex
 from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Reason
 from remora.pool.assign import Counts, Verdict, assign
-from remora.pool.base import PoolError, Throttled
+from remora.pool.base import PoolError, ProvisioningFailed, Throttled
 from remora.sandbox.base import Mount, SandboxError, SandboxPlan
 from remora.telemetry.journal import Journal
 
@@ -96,6 +96,8 @@ class Member:
     idle_since_us: int = 0
     retirement: asyncio.TimerHandle | None = None
     making: asyncio.Task[None] | None = None
+    provisioning: asyncio.Future[None] | None = None
+    """Who waits for its init; None if it is made on demand."""
 
 
 @dataclass(slots=True)
@@ -221,10 +223,33 @@ class Pool:
 
         member.environment.invoke(waiting.request_id, waiting.request, answered)
 
+    async def provision(self, deployment: Deployment) -> None:
+        """
+        Make one environment ahead of any invocation; it is there until the function is retired.
+
+        Its init may take as long as provisioned concurrency allows, and is not repeated.
+
+        Raises:
+            ProvisioningFailed: If its init failed; nothing is left of it.
+            PoolError: If no environment could be made, or the node is shutting down.
+
+        **Cancellation:** the environment is made all the same.
+        """
+        if self._is_closing:
+            raise PoolError("the node is shutting down")
+        group = self._groups.setdefault(deployment.key, Group(deployment))
+        provisioning: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._start_member(group, provisioning)
+        await provisioning
+
     # --- environments -------------------------------------------------------------------------------------
 
-    def _start_member(self, group: Group) -> None:
+    def _start_member(self, group: Group, provisioning: asyncio.Future[None] | None = None) -> None:
         function = group.deployment.function
+        budgets, initialization_type = self._settings.budgets, "on-demand"
+        if provisioning is not None:
+            budgets = budgets.provisioned(function.timeout_s)
+            initialization_type = "provisioned-concurrency"
         identifier = random_hex(32)
         now_ms = self._clock.wall_ms()
         log_group = f"/aws/lambda/{function.name}"
@@ -239,8 +264,9 @@ class Pool:
             clock=self._clock,
             version=function.version,
             memory_mib=function.memory_mib,
+            reports_every_init=provisioning is not None,
         )
-        place = Place(self._settings.region, log_group, stream, _new_credentials())
+        place = Place(self._settings.region, log_group, stream, _new_credentials(), initialization_type)
         environment = Environment(
             identifier,
             group.deployment,
@@ -248,9 +274,9 @@ class Pool:
             journal=journal,
             clock=self._clock,
             owner=self,
-            budgets=self._settings.budgets,
+            budgets=budgets,
         )
-        member = Member(environment, group, now_ms)
+        member = Member(environment, group, now_ms, provisioning=provisioning)
         group.members[identifier] = self._members[identifier] = member
         group.starting += 1
         member.making = self._tasks.spawn(self._start(member), f"start environment {identifier}")
@@ -272,7 +298,7 @@ class Pool:
         try:
             await member.environment.start(self._driver, plan)
         except SandboxError as error:
-            self._fail_one(member.group, f"no environment could be made: {error}")
+            self._fail(member, f"no environment could be made: {error}")
             self._tasks.spawn(self._remove(member), f"remove environment {identifier}")
 
     def environment_available(self, environment: Environment) -> None:
@@ -282,6 +308,9 @@ class Pool:
         if member.state is MemberState.STOPPING:
             return
         self._uncount(member)
+        if not self._is_provisioned(member):
+            self._stop(member)
+            return
         if group.waiting:
             self._run(member, group.waiting.popleft())
             return
@@ -291,14 +320,26 @@ class Pool:
             return
         group.idle.append(member)
         member.idle_since_us = self._clock.monotonic_us()
-        loop = asyncio.get_running_loop()
-        member.retirement = loop.call_later(self._settings.idle_s, self._stop, member)
+        if member.provisioning is None:
+            loop = asyncio.get_running_loop()
+            member.retirement = loop.call_later(self._settings.idle_s, self._stop, member)
+
+    def _is_provisioned(self, member: Member) -> bool:
+        """Tell who waits for a provisioned environment; False if its init failed: it must not serve."""
+        provisioning = member.provisioning
+        if provisioning is None or provisioning.done():
+            return True
+        if member.environment.machine.is_initialised:
+            provisioning.set_result(None)
+            return True
+        provisioning.set_exception(ProvisioningFailed("FUNCTION_ERROR_INIT_FAILURE"))
+        return False
 
     def environment_closed(self, environment: Environment) -> None:
         """Remove an environment that has ended; one that ended before it could serve fails an invocation."""
         member = self._members[environment.identifier]
         if member.state is MemberState.STARTING:
-            self._fail_one(member.group, "the environment broke down before it was initialised")
+            self._fail(member, "the environment broke down before it was initialised")
         self._uncount(member)
         self._leave_idle(member)
         member.state = MemberState.STOPPING
@@ -311,6 +352,8 @@ class Pool:
         if member.making is not None and not member.making.done():
             member.making.cancel()
             await asyncio.wait([member.making])
+        if member.provisioning is not None:
+            self._fail(member, "the environment was shut down before it was initialised")
         try:
             await environment.close()
         finally:
@@ -354,6 +397,14 @@ class Pool:
         self._uncount(member)
         member.state = MemberState.STOPPING
         member.environment.stop(Reason.SPINDOWN)
+
+    def _fail(self, member: Member, message: str) -> None:
+        """Tell who depends on an environment that there will be none."""
+        provisioning = member.provisioning
+        if provisioning is None:
+            self._fail_one(member.group, message)
+        elif not provisioning.done():
+            provisioning.set_exception(PoolError(message))
 
     def _fail_one(self, group: Group, message: str) -> None:
         if group.waiting:

@@ -51,5 +51,8 @@ DOWNLOAD_URL_S: Final = 600  # reference, GetFunction: the link is valid for ten
 # Account.
 CONCURRENT_EXECUTIONS_DEFAULT: Final = 1_000  # quotas
 
+# Environments.
+PROVISIONED_INIT_S_MIN: Final = 130  # "Understanding the Lambda execution environment lifecycle"
+
 # Extensions.
 EXTENSIONS_MAX: Final = 10  # "Using the Lambda Extensions API": external and internal ones together

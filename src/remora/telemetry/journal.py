@@ -30,6 +30,7 @@ class Journal:
         clock: The node's clock.
         version: The function's version.
         memory_mib: The function's memory size.
+        reports_every_init: True if the log tells of an init that succeeded, too.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Journal:
         clock: Clock,
         version: str,
         memory_mib: int,
+        reports_every_init: bool = False,
     ) -> None:
         self.group = group
         self.stream = stream
@@ -50,6 +52,7 @@ class Journal:
         self._clock = clock
         self._version = version
         self._memory_mib = memory_mib
+        self._reports_every_init = reports_every_init
         self._request_id = ""
         self._tail = bytearray()
 
@@ -70,7 +73,14 @@ class Journal:
         if happened.kind is Kind.INVOKE_STARTED:
             self._request_id = happened.request_id
         peak_mib = -(-memory_peak_bytes // (1024 * 1024))
-        for line in platform_lines(happened, self._version, self._memory_mib, peak_mib):
+        lines = platform_lines(
+            happened,
+            self._version,
+            self._memory_mib,
+            peak_mib,
+            reports_every_init=self._reports_every_init,
+        )
+        for line in lines:
             self._write(line)
         if is_end:
             self._request_id = ""

@@ -41,12 +41,12 @@ def init_start(version: str, version_arn: str) -> str:
     return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {version_arn}"
 
 
-def init_report(happened: Happened) -> str | None:
-    """Return the line about an init that failed; None for one that did not."""
+def init_report(happened: Happened) -> str:
+    """Return the line about an init; only one that failed has a status in it."""
+    line = f"INIT_REPORT Init Duration: {milliseconds(happened.duration_us)} ms\tPhase: {happened.phase}"
     if happened.detail == "success":
-        return None
-    duration = milliseconds(happened.duration_us)
-    line = f"INIT_REPORT Init Duration: {duration} ms\tPhase: {happened.phase}\tStatus: {happened.detail}"
+        return line
+    line = f"{line}\tStatus: {happened.detail}"
     return f"{line}\tError Type: {happened.error_type}" if happened.error_type else line
 
 
@@ -77,7 +77,9 @@ def report(happened: Happened, memory_mib: int, memory_peak_mib: int) -> str:
     return "\t".join(parts)
 
 
-def platform_lines(happened: Happened, version: str, memory_mib: int, memory_peak_mib: int) -> list[str]:
+def platform_lines(
+    happened: Happened, version: str, memory_mib: int, memory_peak_mib: int, *, reports_every_init: bool
+) -> list[str]:
     """
     Return the log lines that an event causes, usually none.
 
@@ -86,6 +88,7 @@ def platform_lines(happened: Happened, version: str, memory_mib: int, memory_pea
         version: The function's version, `$LATEST` or a number.
         memory_mib: Configured memory, MiB.
         memory_peak_mib: Highest use so far, MiB; read only when an invocation ends.
+        reports_every_init: True if an init is reported that succeeded, too: all but those on demand are.
     """
     if happened.kind is Kind.INVOKE_STARTED:
         return [f"START RequestId: {happened.request_id} Version: {version}"]
@@ -93,7 +96,6 @@ def platform_lines(happened: Happened, version: str, memory_mib: int, memory_pea
         return [f"END RequestId: {happened.request_id}", report(happened, memory_mib, memory_peak_mib)]
     if happened.kind is Kind.EXTENSION_STATE:
         return [extension(happened)]
-    if happened.kind is Kind.INIT_ENDED:
-        line = init_report(happened)
-        return [line] if line else []
+    if happened.kind is Kind.INIT_ENDED and (reports_every_init or happened.detail != "success"):
+        return [init_report(happened)]
     return []
