@@ -171,7 +171,7 @@ def test_timeline_finds_the_environment_that_is_meant(remora, node, which, envir
     timelines(node, ("aa1", "hello", 100), ("aa2", "hello", 200), ("bb1", "other", 300))
     result = remora("timeline", *which, "--endpoint", node.endpoint)
     assert result.code == 0
-    assert f"environment {environment} " in result.out
+    assert f"· {environment} · " in result.out
 
 
 def test_timeline_prefers_environments_that_were_used():

@@ -62,7 +62,7 @@ def test_the_response_goes_to_stdout_and_all_else_to_stderr(remora, fake, functi
     assert outcome.code == 0
     assert outcome.out == '{"ok":true}\n'
     assert outcome.err.splitlines()[:2] == ["START RequestId: r-1 Version: $LATEST", "REPORT RequestId: r-1"]
-    assert "hello · environment 3f2a" in outcome.err
+    assert "hello · 3f2a" in outcome.err
     assert "sandbox" in outcome.err
 
 
