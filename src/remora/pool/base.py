@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from remora.environment.base import Deployment, InvokeRequest, InvokeResult
-<<<<<<< ours
 from remora.environment.streaming import ResponseStream, StreamEnd
 
 __all__ = [
@@ -11,14 +10,11 @@ __all__ = [
     "InvokeRequest",
     "InvokeResult",
     "PoolError",
+    "ProvisioningFailed",
     "ResponseStream",
     "StreamEnd",
     "Throttled",
 ]
-=======
-
-__all__ = ["Deployment", "InvokeRequest", "InvokeResult", "PoolError", "ProvisioningFailed", "Throttled"]
->>>>>>> theirs
 
 
 class Throttled(Exception):  # noqa: N818 - the word of the API
