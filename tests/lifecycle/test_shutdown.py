@@ -60,6 +60,7 @@ def test_with_an_external_extension() -> None:
     story.stops()
     started_us = story.now_us
     assert story.ordered(m.Signal) == [m.Signal("runtime", TERM)]
+    assert story.happened(m.Kind.RUNTIME_TERMINATED)
     assert timers(story) == {m.Timer.SHUTDOWN: 2_000, m.Timer.RUNTIME_EXIT: 300}
     assert not story.ever(m.AnswerShutdown)
     # When the runtime is gone, the extension is told
@@ -264,6 +265,9 @@ def test_whoever_calls_when_the_environment_has_ended_is_refused() -> None:
     story = idle("a")
     story.tell(m.SandboxLost("pid 1 ended"))
     assert len(story.ordered(m.Refuse)) == 2
+    story.tell(m.SandboxLost("pid 1 ended"))
+    story.tell(m.Emptied())
+    assert len(story.ever(m.Closed)) == 1
     # When somebody calls after that
     story.runtime_next()
     # Then nobody waits
@@ -272,3 +276,17 @@ def test_whoever_calls_when_the_environment_has_ended_is_refused() -> None:
     assert story.refusal()[1] == "Extension.UnknownExtensionIdentifier"
     story.registers("a")
     assert story.refusal()[1] == "Extension.RegistrationClosed"
+
+
+def test_an_event_that_was_due_is_not_given_out_after_the_end_of_its_invocation() -> None:
+    # Given an extension that could not be told of an invocation
+    story = idle("a")
+    story.tell(m.CallDropped(story.extension("a").parked))
+    story.invokes()
+    # When it calls next while the environment is being reset
+    story.deadline(m.Timer.INVOKE)
+    story.extension_next("a")
+    # Then it waits, and is told of the shutdown
+    assert story.last == []
+    story.exits("runtime", "exit status 0")
+    assert story.ordered(m.AnswerShutdown)

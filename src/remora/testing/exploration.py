@@ -68,9 +68,14 @@ class _Place:
         return events
 
 
-def explore(externals: int, internals: int) -> Explored:
+def explore(externals: int, internals: int, *, states_max: int = 0) -> Explored:
     """
-    Visit all states of an environment with so many extensions.
+    Visit all states of an environment with so many extensions, nearest first.
+
+    Args:
+        externals: How many files there are in /opt/extensions.
+        internals: How many names internal extensions may register.
+        states_max: Where to stop if there are more; 0 for nowhere.
 
     Raises:
         AssertionError: If the machine breaks a rule or raises where it must not; ends with a script.
@@ -81,7 +86,7 @@ def explore(externals: int, internals: int) -> Explored:
     seen = {_key(machine.state)}
     places = deque([_Place(pickle.dumps(machine.state), None, None)])
     told = 0
-    while places:
+    while places and not 0 < states_max <= len(seen):
         place = places.popleft()
         for event in _events(pickle.loads(place.pickled), inner):  # noqa: S301 - made above
             machine.state = state = pickle.loads(place.pickled)  # noqa: S301
