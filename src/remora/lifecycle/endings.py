@@ -55,9 +55,7 @@ def break_off(s: State, status: str, failure: Failure) -> None:
 
 
 def end_init(s: State, status: str, error_type: str = "") -> None:
-    """Report every extension's state and the init as a whole; nothing more is started for it."""
-    s.generation.to_start.clear()
-    s.generation.starting = ""
+    """Report every extension's state and the init as a whole; the phase must change now."""
     s.cancel_timer(Timer.INIT)
     for extension in s.generation.extensions():
         s.happened(
