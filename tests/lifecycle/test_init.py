@@ -137,6 +137,7 @@ def test_the_function_timeout_covers_an_init_inside_the_invocation() -> None:
     story.starts("runtime")
     story.deadline(m.Timer.INVOKE)
     assert ended(story) == ("invoke", "timeout", "")
+    assert story.happened(m.Kind.INIT_ENDED)[-1].duration_us == 3_000_000
     (complete,) = story.ordered(m.Complete)
     assert complete.failure == m.Failure("Sandbox.Timedout", "Task timed out after 3.00 seconds")
     kinds = [e.kind for e in story.last if isinstance(e, m.Happened)]

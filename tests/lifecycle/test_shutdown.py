@@ -290,3 +290,14 @@ def test_an_event_that_was_due_is_not_given_out_after_the_end_of_its_invocation(
     assert story.last == []
     story.exits("runtime", "exit status 0")
     assert story.ordered(m.AnswerShutdown)
+
+
+def test_an_extension_that_fails_to_start_late_is_not_waited_for() -> None:
+    story = Story("a", "b")
+    story.tell(m.Initialise())
+    story.starts("extension:a")
+    story.registers("a", "SHUTDOWN")
+    story.stops()
+    story.tell(m.ProcessFailed("extension:b", "no such file", "UnknownError"))
+    story.exits("extension:a", "exit status 0")
+    assert story.machine.phase is Phase.KILLING

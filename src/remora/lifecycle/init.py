@@ -23,7 +23,6 @@ def begin(s: State, phase: Literal["init", "invoke"]) -> None:
     """Start a new generation, ahead of any invocation or inside one."""
     s.init_phase = phase
     s.init_started_us = s.now_us
-    s.unbilled_init_us = -1
     s.generation = Generation(to_start=list(s.names), is_registration_open=True)
     s.happened(Kind.INIT_STARTED, phase=phase)
     s.enter(Phase.STARTING_EXTENSIONS)
