@@ -377,3 +377,25 @@ def test_connections_leave_nothing_behind(play):
         assert exchange not in gc.get_referents(connection)
 
     play(scene)
+
+
+def test_dropped_connections_are_closed_and_new_ones_served(play):
+    async def scene(stage):
+        parked = await stage.connect()
+        await parked.send(b"GET /park HTTP/1.1\r\n\r\n")
+        await stage.app.until("ended", "/park")
+        waiting = socket.create_connection(("127.0.0.1", stage.server.port))
+        waiting.sendall(b"GET /stale HTTP/1.1\r\n\r\n")
+        stage.server.drop_connections()
+        assert await parked.rest() == b""
+        await stage.app.until("aborted", "/park")
+        with waiting:
+            waiting.settimeout(5)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.to_thread(waiting.recv, 10) == b""
+        fresh = await stage.connect()
+        await fresh.send(b"GET /new HTTP/1.1\r\n\r\n")
+        assert (await fresh.answer())[2] == b"/new:"
+        assert ("began", "/stale") not in stage.app.heard
+
+    play(scene)

@@ -20,14 +20,22 @@ import msgspec
 from remora.environment.answers import JSON, OK, error_body, failure_payload, invocation_headers
 from remora.environment.api import EnvironmentApi
 from remora.environment.base import InvokeResult
-from remora.environment.output import Output
+from remora.environment.output import Outputs
 from remora.environment.posting import Posted
 from remora.environment.programs import are_extensions_disabled, external_extensions, find_bootstrap
 from remora.environment.streaming import ResponseStream, StreamEnd
-from remora.environment.variables import Place, extension_variables, runtime_variables, shared_variables
+from remora.environment.variables import (
+    Place,
+    extension_variables,
+    has_log_channel,
+    runtime_variables,
+    shared_variables,
+)
+from remora.environment.witness import Witness
 from remora.http.limits import Limits
 from remora.http.server import Server
 from remora.kit.ids import new_uuid
+from remora.kit.tasks import TaskSet
 from remora.lifecycle import messages as m
 from remora.lifecycle.machine import Budgets, Machine
 from remora.sandbox.base import ProcessPlan
@@ -35,6 +43,7 @@ from remora.spec.limits import RESPONSE_STREAM_BYTES_MAX
 from remora.spec.signals import exit_text
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from remora.environment.base import Deployment, InvokeRequest
@@ -120,7 +129,16 @@ class Environment:
         self._invocation: Invocation | None = None
         self.runtime_release = ""
         self._posted = Posted()
-        self._outputs: dict[str, Output] = {}
+        self._tasks = TaskSet(f"environment {identifier}")
+        self.witness = Witness(
+            deployment,
+            journal,
+            place.initialization_type,
+            make_socket=self._make_socket,
+            clock=clock,
+            tasks=self._tasks,
+        )
+        self._outputs = Outputs(self.witness)
         self._timers: dict[m.Timer, asyncio.TimerHandle] = {}
         self._freeze_handle: asyncio.TimerHandle | None = None
         self._is_frozen = False
@@ -198,6 +216,7 @@ class Environment:
         deadline_ms = self._clock.wall_ms() + timeout_us // 1000
         self._invocation = Invocation(request_id, request, deadline_ms, answer)
         self.invocations += 1
+        self.witness.traced(request.trace_id)
         self.feed(m.Invoke(request_id, timeout_us))
 
     def stop(self, reason: m.Reason) -> None:
@@ -213,15 +232,18 @@ class Environment:
         for timer in (*self._timers.values(), self._freeze_handle):
             if timer is not None:
                 timer.cancel()
+        self.witness.close()
         try:
+            await self._tasks.close()
             if self._server is not None:
                 await self._server.close()
         finally:
             if self._sandbox is not None:
                 await self._sandbox.close()
-            for output in self._outputs.values():
-                output.drain()
-                output.close()
+            self._outputs.close()
+
+    async def _make_socket(self) -> socket.socket:
+        return await self.sandbox.make_socket()
 
     def memory_peak_bytes(self) -> int:
         """Return the highest memory use of all its processes together so far."""
@@ -275,17 +297,14 @@ class Environment:
 
     def process_exited(self, name: str, how: Exit) -> None:
         """A process ended."""
-        output = self._outputs.get(name)
-        if output is not None:
-            output.drain()
+        self._outputs.drain_process(name)
         self.feed(m.ProcessExited(name, exit_text(how.code, how.signal), how.code == 0))
 
     def emptied(self) -> None:
-        """Nothing runs any more."""
-        for output in self._outputs.values():
-            output.drain()
-            output.close()
-        self._outputs.clear()
+        """Nothing runs any more; what the dead still had to say is not for the next generation."""
+        self._outputs.close()
+        if self._server is not None:
+            self._server.drop_connections()
         self.feed(m.Emptied())
 
     def sandbox_lost(self, reason: str) -> None:
@@ -303,18 +322,22 @@ class Environment:
             text = f"Couldn't find valid bootstrap(s): [{searched}]"
             self.feed(m.ProcessFailed(order.process, text, ""))
             return
-        output = Output(self.journal.output)
-        self._outputs[order.process] = output
+        has_channel = is_runtime and has_log_channel(self.deployment)
+        outputs = self._outputs.open(order.process, has_log_channel=has_channel)
+        writers = [output.writer for output in outputs]
         self.sandbox.start(
             ProcessPlan(
                 name=order.process,
                 argv=(paths.translate(program),),
                 env=self._runtime_env if is_runtime else self._extension_env,
                 cwd=paths.task if is_runtime else "/",
-                output=output.writer,
+                output=writers[0],
+                error=writers[1],
+                passed=tuple(writers[2:]),
             )
         )
-        output.close_writer()
+        for output in outputs:
+            output.close_writer()
 
     def _program(self, process: str) -> str:
         """Return the path (inside) of a process's program; empty if the runtime has none."""
@@ -378,6 +401,10 @@ class Environment:
         self._answer_event(_exchange(order.call), event)
 
     def _answer_shutdown(self, order: m.AnswerShutdown) -> None:
+        """Let subscribers have what there is before extensions hear of the end."""
+        self.witness.flush(lambda: self._tell_shutdown(order))
+
+    def _tell_shutdown(self, order: m.AnswerShutdown) -> None:
         left_ms = (order.deadline_us - self._clock.monotonic_us()) // 1000
         event: dict[str, object] = {
             "eventType": "SHUTDOWN",
@@ -451,6 +478,7 @@ class Environment:
         if self._is_frozen:
             self._is_frozen = False
             self.sandbox.thaw()
+            self.witness.resume()
             self.journal.timeline.mark("environment.thawed", self._clock.monotonic_us())
 
     def _available(self, order: m.Available) -> None:
@@ -461,6 +489,7 @@ class Environment:
     def _freeze(self) -> None:
         self._freeze_handle = None
         self._is_frozen = True
+        self.witness.pause()
         self.sandbox.freeze()
         self.journal.timeline.mark("environment.frozen", self._clock.monotonic_us())
 
@@ -469,16 +498,15 @@ class Environment:
 
     def _happened(self, happened: m.Happened) -> None:
         if happened.kind is m.Kind.INVOKE_ENDED or happened.kind is m.Kind.INIT_ENDED:
-            for output in tuple(self._outputs.values()):
-                output.drain()
+            self._outputs.drain()
         runtime = self.deployment.runtime
         if happened.kind is m.Kind.INIT_STARTED and runtime.version:
             self.journal.init_start(runtime.version, runtime.version_arn)
         if happened.kind is m.Kind.INVOKE_ENDED:
-            self.journal.happened(happened, self.memory_peak_bytes())
+            self.witness.happened(happened, self.memory_peak_bytes())
             self._invocation_ended()
         else:
-            self.journal.happened(happened)
+            self.witness.happened(happened)
 
     def _invocation_ended(self) -> None:
         invocation, self._invocation = self._invocation, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from remora.http.answers import DateLine, plain
@@ -103,6 +104,14 @@ class Server:
             if self._emptied is None:
                 self._emptied = self.loop.create_future()
             await asyncio.shield(self._emptied)
+
+    def drop_connections(self) -> None:
+        """Close every connection, those too that wait to be accepted; serve whoever comes from now on."""
+        for connection in tuple(self.connections):
+            connection.shut(is_lingering=False)
+        with suppress(OSError):  # BlockingIOError: nobody waits any more
+            while True:
+                self._listener.accept()[0].close()
 
     def joined(self, connection: Connection) -> bool:
         """Take in a new connection; False (it was told so) if there are too many or the server is closing."""
