@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from remora.pool.base import Deployment, InvokeRequest
+    from remora.pool.base import Answer, Deployment, InvokeRequest
 
 ROLE = "arn:aws:iam::000000000000:role/anything"
 PLACE = Place("us-east-1", "000000000000")
@@ -69,13 +69,29 @@ class FakePool:
     def __init__(self) -> None:
         self.calls: list[tuple[Deployment, InvokeRequest]] = []
         self.retired: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self.answer: Callable[[Deployment, InvokeRequest], Any] = lambda _, request: request.payload
 
     async def invoke(self, deployment: Deployment, request: InvokeRequest) -> InvokeResult:
+        answer = asyncio.get_running_loop().create_future()
+        self.begin(deployment, request, answer.set_result)
+        return await answer
+
+    def begin(self, deployment: Deployment, request: InvokeRequest, answer: Answer) -> None:
         self.calls.append((deployment, request))
         payload = self.answer(deployment, request)
-        if asyncio.iscoroutine(payload):
-            payload = await payload
+        if not asyncio.iscoroutine(payload):
+            answer(self._result(deployment, request, payload))
+            return
+
+        async def later() -> None:
+            answer(self._result(deployment, request, await payload))
+
+        task = asyncio.get_running_loop().create_task(later())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _result(self, deployment: Deployment, request: InvokeRequest, payload: Any) -> InvokeResult:
         if isinstance(payload, InvokeResult):
             return payload
         return InvokeResult(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from remora.control.deployments import Deployments
     from remora.control.state import State
     from remora.kit.clock import Clock
-    from remora.pool.base import Deployment, InvokeRequest, InvokeResult
+    from remora.pool.base import Answer, Deployment, InvokeRequest, InvokeResult
     from remora.resources.names import Place
     from remora.runtimes.layout import RuntimeLayout
     from remora.spec.lambda_api import LambdaApi
@@ -49,6 +49,15 @@ class InvocationPool(Protocol):
         Raises:
             Throttled: If too many are running.
             PoolError: If no environment could be made.
+        """
+
+    def begin(self, deployment: Deployment, request: InvokeRequest, answer: Answer) -> None:
+        """
+        Begin one invocation; `answer` is called once, with its answer or with why there is none.
+
+        Raises:
+            Throttled: As `invoke`.
+            PoolError: If none is taken any more.
         """
 
     def retire(self, function_arn: str) -> None:

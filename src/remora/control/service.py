@@ -1,14 +1,15 @@
 """
 The Lambda API on HTTP: finds the operation of each request, calls its handler, writes the answer.
 
-Every request runs in a task of its own; an `ApiError` becomes AWS's answer, anything unexpected is logged and
-becomes a ServiceException. A client that leaves does not stop what it asked for.
+Every request but a warm invocation runs in a task of its own; an `ApiError` becomes AWS's answer, anything
+unexpected is logged and becomes a ServiceException. A client that leaves does not stop what it asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from remora.control.answers import write_answer, write_error
@@ -38,6 +39,9 @@ _BODY_BYTES_MAX: Final = {
     INVOKE: limits.INVOKE_PAYLOAD_BYTES_MAX,
     INVOKE_WITH_RESPONSE_STREAM: limits.INVOKE_PAYLOAD_BYTES_MAX,
 }
+_ROUTES_MAX: Final = 1_024
+_PATH_BYTES_MAX: Final = 512
+"""Where the last so many paths lead, if they are no longer than this, is remembered."""
 _LARGE_BODY_BYTES: Final = 256 * 1024
 """From here on a body is parsed in a thread, so that others need not wait."""
 
@@ -53,6 +57,7 @@ class LambdaService:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._invocations = Invocations(control)
+        self._find = lru_cache(_ROUTES_MAX)(control.api.route)
 
     def __repr__(self) -> str:
         return f"<LambdaService {self._control.state!r}>"
@@ -60,40 +65,57 @@ class LambdaService:
     def began(self, exchange: Exchange) -> None:
         """Find the operation, and say how much of a body it may have."""
         exchange.body_bytes_max = limits.OTHER_BODY_BYTES_MAX
-        route = self._control.api.route(exchange.method, exchange.path, exchange.query)
+        is_short = len(exchange.path) + len(exchange.query) <= _PATH_BYTES_MAX
+        find = self._find if is_short else self._control.api.route
+        route = find(exchange.method, exchange.path, exchange.query)
         if route is not None:
             exchange.slot = route
             exchange.body_bytes_max = _BODY_BYTES_MAX.get(route.operation.name, limits.OTHER_BODY_BYTES_MAX)
 
     def ended(self, exchange: Exchange) -> None:
-        """Begin the task that answers."""
+        """Begin what answers."""
         try:
+            if self._begin_warm(exchange):
+                return
             self._control.spawn(self._answer(exchange), exchange.path.decode("latin-1"))
         except RuntimeError:
             self._refuse(exchange, ApiError("ServiceException", "The node is shutting down."))
+
+    def _begin_warm(self, exchange: Exchange) -> bool:
+        """Begin an invocation like an earlier one without a task; False if it is something else."""
+        route = exchange.slot
+        if not isinstance(route, Route) or route.operation.name != INVOKE or service_of(exchange) != LAMBDA:
+            return False
+        try:
+            return self._invocations.begin(exchange)
+        except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
+            self._fail(exchange, error)
+            return True
 
     def aborted(self, exchange: Exchange) -> None:
         """Nothing: what was asked for is done all the same."""
 
     async def _answer(self, exchange: Exchange) -> None:
-        """Answer one request; this is the boundary "HTTP request"."""
+        """Answer one request."""
         try:
             await self._dispatch(exchange)
-        except ApiError as error:
-            self._refuse(exchange, error)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
+            self._fail(exchange, error)
+
+    def _fail(self, exchange: Exchange, error: Exception) -> None:
+        """Answer with what went wrong (called while that is handled)."""
+        if isinstance(error, ApiError):
+            answer = error
+        elif isinstance(error, StoreError):
             _log.error("%s", error)
-            self._refuse(exchange, ApiError("ServiceException", f"The change was not kept: {error}"))
-        except OSError as error:
+            answer = ApiError("ServiceException", f"The change was not kept: {error}")
+        else:
             _log.exception("%s %s failed", exchange.method, exchange.path)
-            self._refuse(
-                exchange, ApiError("ServiceException", f"The disk could not be used: {error.strerror}")
-            )
-        except Exception:  # noqa: BLE001 - the boundary
-            _log.exception("%s %s failed", exchange.method, exchange.path)
-            self._refuse(
-                exchange, ApiError("ServiceException", "An internal error occurred; see the node's log.")
-            )
+            text = "An internal error occurred; see the node's log."
+            if isinstance(error, OSError):
+                text = f"The disk could not be used: {error.strerror}"
+            answer = ApiError("ServiceException", text)
+        self._refuse(exchange, answer)
 
     def _dispatch(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         if exchange.path.startswith(PREFIX):

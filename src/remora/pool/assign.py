@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 
 class Verdict(Enum):
@@ -16,8 +17,7 @@ class Verdict(Enum):
     REFUSE = "it is throttled"
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True, gc=False):
     """
     What the decision depends on.
 

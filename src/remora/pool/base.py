@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from remora.environment.base import Deployment, InvokeRequest, InvokeResult
 from remora.environment.streaming import ResponseStream, StreamEnd
 
 __all__ = [
+    "Answer",
     "Deployment",
     "InvokeRequest",
     "InvokeResult",
@@ -45,3 +48,7 @@ class ProvisioningFailed(Exception):  # noqa: N818 - the word of the API
 
 class PoolError(Exception):
     """No environment could be made for an invocation, and another one would fare no better."""
+
+
+Answer = Callable[[InvokeResult | PoolError], None]
+"""Who is told what came of an invocation."""

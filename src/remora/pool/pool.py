@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from remora.environment.base import Deployment, InvokeRequest, InvokeResult
     from remora.kit.clock import Clock
     from remora.kit.tasks import TaskSet
+    from remora.pool.base import Answer
     from remora.sandbox.base import Network, SandboxDriver
     from remora.telemetry.logs import LogStore
     from remora.telemetry.timeline import Timelines
@@ -70,7 +71,7 @@ class Waiting:
 
     request_id: str
     request: InvokeRequest
-    answer: asyncio.Future[InvokeResult]
+    answer: Answer
     lingering: asyncio.TimerHandle | None = None
 
 
@@ -95,6 +96,7 @@ class Member:
     state: MemberState = MemberState.STARTING
     idle_since_us: int = 0
     retirement: asyncio.TimerHandle | None = None
+    """Rings when it may have been idle for long enough; stays set while it works, a timer costs more."""
     making: asyncio.Task[None] | None = None
     provisioning: asyncio.Future[None] | None = None
     """Who waits for its init; None if it is made on demand."""
@@ -165,6 +167,34 @@ class Pool:
 
         **Cancellation:** the invocation goes on; only its answer is lost.
         """
+        answer: asyncio.Future[InvokeResult] = asyncio.get_running_loop().create_future()
+
+        def answered(outcome: InvokeResult | PoolError) -> None:
+            if isinstance(outcome, PoolError):
+                if not answer.done():
+                    answer.set_exception(outcome)
+            elif not answer.done():
+                answer.set_result(outcome)
+            elif outcome.stream is not None:
+                outcome.stream.abandon()
+
+        self.begin(deployment, request, answered)
+        return await answer
+
+    def begin(self, deployment: Deployment, request: InvokeRequest, answer: Answer) -> None:
+        """
+        Begin one invocation: as `invoke`, without a task that waits.
+
+        Args:
+            deployment: What to run.
+            request: What to run it with.
+            answer: Called exactly once, with the answer or with why there is none, possibly before this
+                returns. It must not raise.
+
+        Raises:
+            Throttled: If the concurrency limit is reached; `answer` is not called then.
+            PoolError: If the node is shutting down; the same.
+        """
         if self._is_closing:
             raise PoolError("the node is shutting down")
         group = self._groups.get(deployment.key) or Group(deployment)
@@ -184,7 +214,6 @@ class Pool:
         self._groups[deployment.key] = group
         group.is_retired = False
         self._in_flight += 1
-        answer: asyncio.Future[InvokeResult] = asyncio.get_running_loop().create_future()
         if not request.trace_id:
             request = msgspec.structs.replace(request, trace_id=self._new_trace_id())
         waiting = Waiting(new_uuid(), request, answer)
@@ -197,7 +226,6 @@ class Pool:
             elif verdict is Verdict.LINGER:
                 loop = asyncio.get_running_loop()
                 waiting.lingering = loop.call_later(self._settings.linger_s, self._lingered, group, waiting)
-        return await answer
 
     def _new_trace_id(self) -> str:
         """Return an unsampled trace header, as the service makes one when the caller sent none."""
@@ -205,9 +233,6 @@ class Pool:
         return f"Root=1-{seconds:08x}-{random_hex(24)};Parent={random_hex(16)};Sampled=0"
 
     def _run(self, member: Member, waiting: Waiting) -> None:
-        if member.retirement is not None:
-            member.retirement.cancel()
-            member.retirement = None
         if waiting.lingering is not None:
             waiting.lingering.cancel()
         member.state = MemberState.BUSY
@@ -216,10 +241,7 @@ class Pool:
         def answered(result: InvokeResult) -> None:
             member.state = MemberState.FINISHING
             member.group.finishing += 1
-            if not answer.done():
-                answer.set_result(result)
-            elif result.stream is not None:
-                result.stream.abandon()
+            answer(result)
 
         member.environment.invoke(waiting.request_id, waiting.request, answered)
 
@@ -320,9 +342,21 @@ class Pool:
             return
         group.idle.append(member)
         member.idle_since_us = self._clock.monotonic_us()
-        if member.provisioning is None:
-            loop = asyncio.get_running_loop()
-            member.retirement = loop.call_later(self._settings.idle_s, self._stop, member)
+        if member.retirement is None and member.provisioning is None:
+            self._retire_in(member, self._settings.idle_s)
+
+    def _retire_in(self, member: Member, seconds: float) -> None:
+        member.retirement = asyncio.get_running_loop().call_later(seconds, self._retire_if_idle, member)
+
+    def _retire_if_idle(self, member: Member) -> None:
+        """Stop an environment that was idle for long enough; look again later if it has worked meanwhile."""
+        member.retirement = None
+        if member.state is MemberState.IDLE:
+            idle_s = (self._clock.monotonic_us() - member.idle_since_us) / 1_000_000
+            if idle_s < self._settings.idle_s:
+                self._retire_in(member, self._settings.idle_s - idle_s)
+            else:
+                self._stop(member)
 
     def _is_provisioned(self, member: Member) -> bool:
         """Tell who waits for a provisioned environment; False if its init failed: it must not serve."""
@@ -410,8 +444,7 @@ class Pool:
         if group.waiting:
             waiting = group.waiting.popleft()
             self._in_flight -= 1
-            if not waiting.answer.done():
-                waiting.answer.set_exception(PoolError(message))
+            waiting.answer(PoolError(message))
 
     def retire(self, function_arn: str) -> None:
         """Shut down the environments of all deployments of a function as they become idle."""

@@ -1,8 +1,9 @@
 """
 Invoke and InvokeWithResponseStream: check, resolve the version, hand over to the pool, answer.
 
-A warm invocation touches neither disk nor database: what a path and query stand for is remembered until some
-record changes. The parts of the request are those of the model, but they are read here by hand.
+A warm invocation touches neither disk nor database, and needs no task: what a path and query stand for is
+remembered until some record changes, and the pool answers into the connection. The parts of the request are
+those of the model, but they are read here by hand.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import msgspec
 
 from remora.artifacts.archive import ArchiveError
+from remora.control.answers import write_error
 from remora.control.operations.streaming import write_stream
 from remora.pool.base import InvokeRequest, PoolError, Throttled
 from remora.resources import functions
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from remora.pool.base import Deployment, InvokeResult
     from remora.resources.records import FunctionVersion
     from remora.spec.lambda_api import Route
+
+_log = logging.getLogger("remora.control")
 
 _REMEMBERED_MAX: Final = 10_000
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -72,16 +78,34 @@ class Invocations:
     def __repr__(self) -> str:
         return f"<Invocations remembered={len(self._remembered)}>"
 
+    def begin(self, exchange: Exchange) -> bool:
+        """
+        Begin a request whose path is known already; it is answered when the pool has the answer.
+
+        Returns:
+            False if it is not known, or there is more to check: then `invoke` must be awaited.
+
+        Raises:
+            ApiError: What is wrong with it, as `invoke`.
+        """
+        resolution = self._remembered.get((exchange.path, exchange.query))
+        if resolution is None:
+            return False
+        wishes = _read_headers(exchange)
+        if wishes.is_unusual:
+            return False
+        self._begin(exchange, wishes, resolution)
+        return True
+
     async def invoke(self, exchange: Exchange, route: Route) -> None:
         """
-        Answer one request with the whole response.
+        Begin a request, whatever it is; it is answered when the pool has the answer.
 
         Raises:
             ApiError: What is wrong with it, in AWS's order: name, existence, state, payload, size.
         """
-        result = await self._run(exchange, route, streams=False)
-        if result is not None:
-            exchange.respond(200, _answer_headers(result), result.payload)
+        wishes = _read_headers(exchange)
+        self._begin(exchange, wishes, await self._resolution(exchange, route, wishes))
 
     async def invoke_with_response_stream(self, exchange: Exchange, route: Route) -> None:
         """
@@ -90,16 +114,47 @@ class Invocations:
         Raises:
             ApiError: As `invoke`.
         """
-        result = await self._run(exchange, route, streams=True)
-        if result is not None:
-            await write_stream(exchange, result)
-
-    async def _run(self, exchange: Exchange, route: Route, *, streams: bool) -> InvokeResult | None:
-        """Check and run; None for a request that only wanted to be checked (it has been answered)."""
         wishes = _read_headers(exchange)
+        resolution = await self._resolution(exchange, route, wishes)
+        request = self._check(exchange, wishes, resolution, streams=True)
+        if request is None:
+            return
+        try:
+            result = await self._control.pool.invoke(resolution.deployment, request)
+        except (Throttled, PoolError) as error:
+            raise _refusal(error) from error
+        await write_stream(exchange, result)
+
+    async def _resolution(self, exchange: Exchange, route: Route, wishes: Wishes) -> Resolution:
         resolution = self._remembered.get((exchange.path, exchange.query))
         if resolution is None or wishes.is_unusual:
             resolution = await self._resolve(exchange, route)
+        return resolution
+
+    def _begin(self, exchange: Exchange, wishes: Wishes, resolution: Resolution) -> None:
+        request = self._check(exchange, wishes, resolution, streams=False)
+        if request is None:
+            return
+        try:
+            self._control.pool.begin(resolution.deployment, request, partial(self._answer, exchange))
+        except (Throttled, PoolError) as error:
+            raise _refusal(error) from error
+
+    def _answer(self, exchange: Exchange, outcome: InvokeResult | PoolError) -> None:
+        """Answer one request; the pool is not to be disturbed by what goes wrong with that."""
+        try:
+            if isinstance(outcome, PoolError):
+                write_error(exchange, self._control.new_id(), _refusal(outcome))
+            else:
+                exchange.respond(200, _answer_headers(outcome), outcome.payload)
+        except Exception:  # noqa: BLE001 - the boundary "HTTP request"
+            _log.exception("%s %s could not be answered", exchange.method, exchange.path)
+            exchange.close()
+
+    def _check(
+        self, exchange: Exchange, wishes: Wishes, resolution: Resolution, *, streams: bool
+    ) -> InvokeRequest | None:
+        """Return what to run; None for a request that only wanted to be checked (it has been answered)."""
         if exchange.is_oversized:
             raise _oversized(exchange, wishes)
         payload = exchange.body
@@ -113,7 +168,7 @@ class Invocations:
         if wishes.invocation_type == b"DryRun":
             exchange.respond(204, [(b"x-amzn-RequestId", self._control.new_id().encode())], b"")
             return None
-        request = InvokeRequest(
+        return InvokeRequest(
             payload=payload or b"{}",
             invoked_arn=resolution.invoked_arn,
             client_context=client_context,
@@ -121,12 +176,6 @@ class Invocations:
             tail=wishes.log_type == b"Tail",
             streams=streams,
         )
-        try:
-            return await self._control.pool.invoke(resolution.deployment, request)
-        except Throttled as throttled:
-            raise _throttled(throttled) from throttled
-        except PoolError as error:
-            raise ApiError("ServiceException", str(error)) from error
 
     async def _resolve(self, exchange: Exchange, route: Route) -> Resolution:
         """Take the long way: everything the model says about the request is checked."""
@@ -244,9 +293,12 @@ def _oversized(exchange: Exchange, wishes: Wishes) -> ApiError:
     )
 
 
-def _throttled(throttled: Throttled) -> ApiError:
+def _refusal(error: Throttled | PoolError) -> ApiError:
+    """Return the API's error for what the pool says."""
+    if isinstance(error, PoolError):
+        return ApiError("ServiceException", str(error))
     return ApiError(
-        "TooManyRequestsException", "Rate Exceeded.", headers={"Retry-After": "1"}, Reason=throttled.reason
+        "TooManyRequestsException", "Rate Exceeded.", headers={"Retry-After": "1"}, Reason=error.reason
     )
 
 
