@@ -17,7 +17,7 @@ from pathlib import Path
 
 import uvloop
 from children import questions, say
-from workload import EVENT, HANDLER, REGION, RUNTIME
+from workload import EVENT, HANDLER, MEMORY_MIB, REGION, RUNTIME
 
 from remora.kit.clock import SystemClock
 from remora.kit.tasks import TaskSet
@@ -42,7 +42,7 @@ async def _deployment(task, opt):
         handler=HANDLER,
         role=f"arn:aws:iam::{_ACCOUNT}:role/bench",
         timeout_s=30,
-        memory_mib=256,
+        memory_mib=MEMORY_MIB,
         ephemeral_mib=512,
         description="",
         variables=None,

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from children import process
-from workload import HANDLER, RUNTIME
+from workload import HANDLER, MEMORY_MIB, RUNTIME
 
 _REMORA = Path(sys.executable).with_name("remora")
 _ACTIVE_WITHIN_S = 120
@@ -61,7 +61,7 @@ class Node:
             "Handler": HANDLER,
             "Role": "arn:aws:iam::000000000000:role/bench",
             "Timeout": 60,
-            "MemorySize": 256,
+            "MemorySize": MEMORY_MIB,
             "Layers": layers,
             "Code": {"ZipFile": _zip_of(task)},
         }
