@@ -14,27 +14,29 @@ from remora.testing.stage import open_stage
 PRELUDE = Path(__file__).with_name("inside.py").read_text()
 
 
+def written(program):
+    """Return the text of a program's file."""
+    if program is None or program.startswith(("#!", "\0")):
+        return program
+    return f"#!/usr/bin/python3 -BIS\n{PRELUDE}\n{dedent(program)}"
+
+
 @pytest.fixture
 def real(tmp_path: Path):
     """
     Make a stage of programs: `async with real("serve()", {"ext.sh": "Extension().follow()"}) as it`.
 
-    Programs are Python after the prelude `inside.py`, or anything else that begins with `#!`.
+    Programs are Python after the prelude `inside.py`, or anything that begins with `#!` or a zero; so are
+    `more`, by their paths. An extension that is None is a file that nobody may execute.
     """
 
     @asynccontextmanager
-    async def make(runtime, extensions=None, *, files=None, **members):
-        programs = {"task/bootstrap": runtime}
+    async def make(runtime, extensions=None, *, more=None, **members):
+        programs = {"task/bootstrap": runtime, **(more or {})}
         programs |= {f"opt/extensions/{name}": text for name, text in (extensions or {}).items()}
-        texts = {path: written(text) for path, text in programs.items()} | (files or {})
+        texts = {path: written(text) for path, text in programs.items()}
         driver = sandbox_driver("bubblewrap", tmp_path / "environments", "spec")
         async with open_stage(tmp_path, driver, texts, **members) as it:
             yield it
 
     return make
-
-
-def written(text):
-    if text is None or text.startswith("#!"):
-        return text
-    return f"#!/usr/bin/python3 -BIS\n{PRELUDE}\n{dedent(text)}"
