@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from remora.sandbox.cgroups import group_name
@@ -41,15 +43,29 @@ def cgroups_of(data: Path) -> list[Path]:
     ]
 
 
-def private_namespaces(pids: list[int]) -> set[str]:
-    """Return the namespaces in which the processes are and this one is not."""
+@contextmanager
+def private_namespaces(pids: list[int]) -> Iterator[set[str]]:
+    """
+    Find the namespaces in which the processes are and this one is not.
+
+    Within the context they are held open, because the kernel gives the numbers of ended ones to new ones.
+    """
     own = _namespaces(os.getpid())
-    return {namespace for pid in pids for namespace in _namespaces(pid)} - own
+    with ExitStack() as stack:
+        for pid in pids:
+            for name in NAMESPACES:
+                with suppress(OSError):
+                    stack.callback(os.close, os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
+        yield {namespace for pid in pids for namespace in _namespaces(pid)} - own
 
 
-def processes_in(namespaces: set[str]) -> list[int]:
-    """Return the processes that are in any of the namespaces."""
-    return [pid for pid in _pids() if _namespaces(pid) & namespaces]
+def processes_in(namespaces: set[str]) -> list[str]:
+    """Return one line for each process that is in any of the namespaces."""
+    return [
+        f"process {pid} in {' '.join(sorted(shared))}: {_command(pid)}"
+        for pid in _pids()
+        if (shared := _namespaces(pid) & namespaces)
+    ]
 
 
 def _digest(data: Path) -> str:
@@ -67,8 +83,14 @@ def _mentions(pid: int, word: str, digest: str) -> bool:
 
 
 def _pids() -> list[int]:
-    numbers = (entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [int(number) for number in numbers if int(number) != os.getpid()]
+    """Return every process but this one; those that have ended and wait for somebody's glance are none."""
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [number for number in numbers if number != os.getpid() and _is_alive(number)]
+
+
+def _is_alive(pid: int) -> bool:
+    state = _read(Path("/proc", str(pid), "stat")).rpartition(")")[2].split()
+    return bool(state) and state[0] not in ("Z", "X")
 
 
 def _command(pid: int) -> str:

@@ -95,7 +95,7 @@ def test_a_crash(node, function, event):
 
 @pytest.mark.case("EXT-35")
 def test_a_crash_of_an_extension(node, function):
-    name = function(does={"frail": {"exit_on_invoke": 1, "once": True}})
+    name = function(does={"frail": {"exit_on_invoke": 1}})
     crashed = node.invoke(name, {"sleep_s": 20})
     assert crashed.payload["errorType"] == "Extension.Crash"
 

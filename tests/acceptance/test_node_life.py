@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -51,7 +52,8 @@ def test_a_restart_finds_functions_layers_and_logs(data):
 def test_after_kill_9_nothing_is_left_but_what_was_kept(start, data):
     # Given twenty invocations in environments with an extension
     node = start(data)
-    with ThreadPoolExecutor(20) as threads:
+    with ExitStack() as stack:
+        threads = stack.enter_context(ThreadPoolExecutor(20))
         busy = node.create(
             zip_directory(PROBE),
             layers=[actors("watcher")],
@@ -67,23 +69,23 @@ def test_after_kill_9_nothing_is_left_but_what_was_kept(start, data):
         answers = [threads.submit(node.invoke, busy, {"sleep_s": 100, "spawn": 1000}) for _ in range(20)]
         eventually(lambda: sum(each["state"] == "busy" for each in node.environments(busy)) >= 15)
         node.settle(others[0])
-        namespaces = private_namespaces(processes_of(data))
+        namespaces = stack.enter_context(private_namespaces(processes_of(data)))
         assert len(namespaces) >= 5 * 16
 
         # When the node is killed
         node.kill()
         assert {outcome(answer) for answer in answers} == {"lost"}
 
-    # Then a new one with the same data leaves nothing of it
-    with running(data) as node:
-        assert processes_of(data) == [node.info["pid"]]
-        assert processes_in(namespaces) == []
-        assert [line for line in leftovers(data) if not line.startswith("process")] == []
-        # And has all functions, which work
-        listed = {each["FunctionName"] for each in node.client.list_functions()["Functions"]}
-        assert listed == {busy, *others}
-        assert [node.invoke(name).payload for name in others] == [0, 1, 2]
-        assert node.invoke(busy, {"echo": 1}).payload["echo"] == 1
+        # Then a new one with the same data leaves nothing of it
+        with running(data) as node:
+            assert processes_of(data) == [node.info["pid"]]
+            assert processes_in(namespaces) == []
+            assert [line for line in leftovers(data) if not line.startswith("process")] == []
+            # And has all functions, which work
+            listed = {each["FunctionName"] for each in node.client.list_functions()["Functions"]}
+            assert listed == {busy, *others}
+            assert [node.invoke(name).payload for name in others] == [0, 1, 2]
+            assert node.invoke(busy, {"echo": 1}).payload["echo"] == 1
 
 
 @pytest.mark.slow
