@@ -10,11 +10,13 @@
  *
  *   platform -> init                                              with descriptors
  *     'S' u32 id, u32 uid, u32 gid, u16 limits, u16 argc, u16 envc,
- *         {u32 resource, u64 soft, u64 hard}*, s cwd, {s}* argv, {s}* env     1: the output
+ *         {u32 resource, u64 soft, u64 hard}*, s cwd, {s}* argv, {s}* env
+ *                                       2: standard output and error; then what it is to have as 3, 4, ...
  *     'K' u32 id, i32 signal            to the process group of a started process
  *     'A'                               kill everything but pid 1; answered by 'E'
  *     'Z' / 'T'                         stop / continue everything by signals; 'T' is answered by 'T'
  *     'M'                               add up the highest resident sizes of all living; answered by 'M'
+ *     'P'                               make a TCP socket; answered by 'P'
  *     'C' u8 has_thaw                   1..8: files that a process writes "0" to, to join its cgroups;
  *                                       if has_thaw, the last is instead a freezer.state to write THAWED to
  *   init -> platform
@@ -24,6 +26,7 @@
  *     'E'                               nothing but pid 1 is left, all exits are reported
  *     'T'                               everything was continued
  *     'M' u64 kib                       what was asked for
+ *     'P' u32 errno                                                 1 unless errno: the socket, unconnected
  *     'B' u8 first byte                 a message that makes no sense was thrown away
  *
  * With --into FD -- PROGRAM ARGUMENTS it is none of this: it starts the program as a sibling, born in the cgroup
@@ -65,7 +68,7 @@
 #include <unistd.h>
 
 enum {
-    PROTOCOL_VERSION = 1,
+    PROTOCOL_VERSION = 2,
     MESSAGE_BYTES_MAX = 256 * 1024,
     STRINGS_MAX = 8192,
     PROCESSES_MAX = 256,
@@ -157,6 +160,24 @@ static void put_u64(struct outgoing *message, uint64_t value) { put(message, &va
 /* Send, waiting if the platform is slow to read. A platform that is gone is noticed by the main loop. */
 static void post(const struct outgoing *message) {
     while (connection_fd >= 0 && send(connection_fd, message->bytes, message->length, MSG_NOSIGNAL) < 0 && errno == EINTR)
+        ;
+}
+
+/* Send a message and a copy of a descriptor. */
+static void post_with(const struct outgoing *message, int fd) {
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control;
+    memset(&control, 0, sizeof control);
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof(int));
+    struct iovec part = {.iov_base = (void *)(uintptr_t)message->bytes, .iov_len = message->length};
+    struct msghdr envelope = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    while (connection_fd >= 0 && sendmsg(connection_fd, &envelope, MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
 }
 
@@ -368,7 +389,21 @@ static void rank_for_oom(void) {
         dprintf(adjust, "%d", OOM_ADJUST);
 }
 
-static int prepare_child(const struct start *order, int output) {
+/* Put the descriptors of a process where it expects them: `fds` to 1, 2, ...; all are above those numbers or copied. */
+static int place_descriptors(const int *fds, int count) {
+    int safe[DESCRIPTORS_MAX];
+    for (int i = 0; i < count; i++)
+        if ((safe[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, DESCRIPTORS_MAX + 1)) < 0)
+            return -1;
+    if (dup2(null_fd, 0) < 0)
+        return -1;
+    for (int i = 0; i < count; i++)
+        if (dup2(safe[i], i + 1) < 0)
+            return -1;
+    return 0;
+}
+
+static int prepare_child(const struct start *order, const int *fds, int fd_count) {
     setpgid(0, 0);
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL); /* refused for SIGKILL, SIGSTOP and the library's own: as it should be */
@@ -378,7 +413,7 @@ static int prepare_child(const struct start *order, int output) {
     for (int i = 0; i < join_count; i++)
         if (write(join_fds[i], "0", 1) < 0)
             return -1;
-    if (dup2(null_fd, 0) < 0 || dup2(output, 1) < 0 || dup2(output, 2) < 0)
+    if (place_descriptors(fds, fd_count) < 0)
         return -1;
     for (int i = 0; i < order->limit_count; i++)
         if (set_limit((int)order->limits[i].resource, &order->limits[i].value) < 0)
@@ -391,9 +426,12 @@ static int prepare_child(const struct start *order, int output) {
     return sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* In the child: everything else that is open is close-on-exec, so only 0, 1 and 2 pass. */
-static void run_child(const struct start *order, int output, int pipe) {
-    if (prepare_child(order, output) == 0)
+/* In the child: everything else that is open is close-on-exec, so only 0, 1, 2 and what was ordered pass. */
+static void run_child(const struct start *order, const int *fds, int fd_count, int low_pipe) {
+    int pipe = fcntl(low_pipe, F_DUPFD_CLOEXEC, DESCRIPTORS_MAX + 1); /* out of the way of those numbers */
+    if (pipe < 0)
+        pipe = low_pipe;
+    else if (prepare_child(order, fds, fd_count) == 0)
         execve(order->argv[0], order->argv, order->envp);
     int error = errno;
     while (write(pipe, &error, sizeof error) < 0 && errno == EINTR)
@@ -412,7 +450,7 @@ static struct process *free_process(uint32_t id) {
     return found;
 }
 
-static void start_process(const struct start *order, int output) {
+static void start_process(const struct start *order, const int *fds, int fd_count) {
     struct process *process = free_process(order->id);
     int ends[2];
     if (killing || !process) {
@@ -425,7 +463,7 @@ static void start_process(const struct start *order, int output) {
     }
     pid_t pid = fork();
     if (pid == 0)
-        run_child(order, output, ends[1]);
+        run_child(order, fds, fd_count, ends[1]);
     int error = errno;
     close(ends[1]);
     if (pid < 0) {
@@ -573,15 +611,28 @@ static bool obey_cgroups(struct incoming *message, const int *fds, int count) {
     return true;
 }
 
+/* Who listens inside can only be reached through a socket that was made inside. */
+static void hand_out_socket(void) {
+    struct outgoing answer = outgoing('P');
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    put_u32(&answer, fd < 0 ? (uint32_t)errno : 0);
+    if (fd < 0) {
+        post(&answer);
+        return;
+    }
+    post_with(&answer, fd);
+    close(fd);
+}
+
 static void obey(const uint8_t *bytes, size_t length, const int *fds, int fd_count) {
     static struct start order;
     struct incoming message = {.at = bytes + 1, .end = bytes + length};
     bool alone = length == 1 && fd_count == 0, good = alone;
     switch (length ? bytes[0] : 0) {
     case 'S':
-        good = fd_count == 1 && take_start(&message, &order);
+        good = fd_count >= 2 && take_start(&message, &order);
         if (good)
-            start_process(&order, fds[0]);
+            start_process(&order, fds, fd_count);
         break;
     case 'K':
         good = fd_count == 0 && obey_kill(&message);
@@ -609,6 +660,10 @@ static void obey(const uint8_t *bytes, size_t length, const int *fds, int fd_cou
             put_u64(&answer, sum_of_resident_peaks_kib());
             post(&answer);
         }
+        break;
+    case 'P':
+        if (alone)
+            hand_out_socket();
         break;
     case 'C':
         if (obey_cgroups(&message, fds, fd_count))
@@ -661,19 +716,7 @@ static void send_hello(void) {
     struct outgoing message = outgoing('H');
     put_u32(&message, PROTOCOL_VERSION);
     put_u32(&message, (uint32_t)settings.port);
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control;
-    memset(&control, 0, sizeof control);
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(&control.header), &listener_fd, sizeof(int));
-    struct iovec part = {.iov_base = message.bytes, .iov_len = message.length};
-    struct msghdr envelope = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    sendmsg(connection_fd, &envelope, MSG_NOSIGNAL);
+    post_with(&message, listener_fd);
 }
 
 /* Only one at a time, and only from outside: a peer that is not in our pid namespace has no pid here. */

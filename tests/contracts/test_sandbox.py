@@ -249,7 +249,7 @@ async def main():
         sandbox = await driver.create(bench.plan(), watcher := Recorder())
         version = "python%d.%d" % sys.version_info[:2]
         argv = (f"{sandbox.paths.lang}/bin/{version}", "-IS", "-c", code, marker)
-        sandbox.start(ProcessPlan("left", argv, {}, "/", 1))
+        sandbox.start(ProcessPlan("left", argv, {}, "/", 1, 1))
         await watcher.until("started")
         if number % 2: sandbox.freeze()
     print("made", flush=True)

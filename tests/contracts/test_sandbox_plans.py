@@ -259,7 +259,7 @@ def test_what_cannot_be_a_process_is_refused():
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        (b"H\x01\0\0\0\x29\x23\0\0", messages.Hello(9001)),
+        (b"H\x02\0\0\0\x29\x23\0\0", messages.Hello(9001)),
         (b"S\x01\0\0\0\x02\0\0\0", messages.Started(1, 2)),
         (b"F\x01\0\0\0\x02\0\0\0", messages.Failed(1, 2)),
         (b"X" + struct.pack("<IIIQQ", 1, 3, 0, 5, 6), messages.Exited(1, Exit(3, None, 5, 6))),

@@ -9,14 +9,17 @@ import json
 import re
 import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
 from remora.environment.base import Deployment, InvokeRequest
 from remora.environment.environment import Environment, Invocation
+from remora.environment.variables import Place
 from remora.kit.clock import SystemClock
 from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import AnswerInvoke
+from remora.runtimes.layout import RuntimeLayout
 from remora.testing.scripted import Actor
 from remora.testing.stage import function_version
 
@@ -189,7 +192,7 @@ def test_telemetry_is_answered_and_the_extension_goes_on(played):
         assert answer.status == 202
         assert answer.json["errorType"] == "Telemetry.NotSupported"
 
-    (answer,) = played(scene)
+    (answer,) = played(scene, settings={"has_telemetry": False})
     assert answer.payload == b"1"
 
 
@@ -344,9 +347,15 @@ def test_without_a_trace_there_is_no_tracing(tmp_path, run):
             answers.append(json.loads(body))
 
     async def scenario():
-        deployment = Deployment("k", function_version(), tmp_path, None, None)
+        runtime = RuntimeLayout("provided.al2023", (), ())
         environment = Environment(
-            "e", deployment, None, journal=None, clock=SystemClock(), owner=None, budgets=Budgets()
+            "e",
+            Deployment("k", function_version(), tmp_path, None, runtime),
+            Place("us-east-1", "g", "s", None),
+            journal=SimpleNamespace(stream="s"),
+            clock=SystemClock(),
+            owner=None,
+            budgets=Budgets(),
         )
         environment._invocation = Invocation("r", InvokeRequest(payload=b"", invoked_arn="a"), 1, print)
         environment._answer_invoke(AnswerInvoke(Call()))

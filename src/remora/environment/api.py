@@ -26,12 +26,15 @@ from remora.environment.posting import (
 from remora.kit.ids import new_uuid
 from remora.lifecycle import messages as m
 from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
+from remora.telemetry.subscriptions import Api
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.environment.posting import Posted
+    from remora.environment.witness import Witness
     from remora.http.exchange import Exchange
+    from remora.lifecycle.machine import Machine
 
 INVOCATION = b"/2018-06-01/runtime/invocation/"
 NEXT = b"/2018-06-01/runtime/invocation/next"
@@ -56,6 +59,14 @@ class Port(Protocol):
     def feed(self, event: m.Event) -> None:
         """Hand an event to the lifecycle machine and perform what it orders."""
 
+    @property
+    def machine(self) -> Machine:
+        """Who is registered, and what the environment is doing."""
+
+    @property
+    def witness(self) -> Witness:
+        """Who delivers telemetry."""
+
     def take(self, posted: Posted) -> None:
         """Keep what the runtime posted, until it is known what becomes of it."""
 
@@ -76,11 +87,14 @@ class EnvironmentApi:
 
     Args:
         port: The environment.
-        has_extensions: False if extensions are switched off: then the Extensions API is not found.
+        has_extensions: False if extensions are switched off: then the Extensions API is not found, nor the
+            Telemetry and Logs APIs.
+        has_telemetry: False if the Telemetry and Logs APIs shall say that they are not supported.
     """
 
-    def __init__(self, port: Port, *, has_extensions: bool = True) -> None:
+    def __init__(self, port: Port, *, has_extensions: bool = True, has_telemetry: bool = True) -> None:
         self._port = port
+        self._has_telemetry = has_telemetry
         self._has_extensions = has_extensions
         self._routes: dict[bytes, tuple[bytes, Callable[[Exchange], None]]] = {
             NEXT: (b"GET", self._runtime_next),
@@ -91,7 +105,9 @@ class EnvironmentApi:
             EXTENSION_INIT_ERROR: (b"POST", self._extension_error),
             EXTENSION_EXIT_ERROR: (b"POST", self._extension_error),
             LOGS: (b"PUT", self._logs),
+            LOGS + b"/": (b"PUT", self._logs),
             TELEMETRY: (b"PUT", self._telemetry),
+            TELEMETRY + b"/": (b"PUT", self._telemetry),
         }
         self._postings = (self._response_ended, self._error_ended)
 
@@ -99,7 +115,7 @@ class EnvironmentApi:
         """Check the route, and for responses and errors also identifier and state, before the body."""
         exchange.body_bytes_max = INVOKE_RESPONSE_BYTES_MAX
         path = exchange.path
-        if not self._has_extensions and path.startswith(EXTENSION):
+        if not self._has_extensions and path.startswith((EXTENSION, LOGS, TELEMETRY)):
             exchange.respond(404, (), b"")
             return
         route = self._routes.get(path)
@@ -168,7 +184,7 @@ class EnvironmentApi:
             self._port.feed(m.BodyEnded(exchange, m.Transfer.OVERSIZED, exchange.body_bytes_max))
             return
         self._port.take(read(exchange))
-        self._port.feed(m.BodyEnded(exchange, m.Transfer.COMPLETE))
+        self._port.feed(m.BodyEnded(exchange, m.Transfer.COMPLETE, size_bytes=exchange.received_bytes))
 
     def _init_error(self, exchange: Exchange) -> None:
         self._note_release(exchange)
@@ -232,12 +248,32 @@ class EnvironmentApi:
     def _forbid(self, exchange: Exchange, error_type: str, message: str) -> None:
         exchange.respond(403, JSON, error_body(error_type, message))
 
-    # --- not offered yet ----------------------------------------------------------------------------------
+    # --- Telemetry API and Logs API -----------------------------------------------------------------------
 
     def _logs(self, exchange: Exchange) -> None:
-        error = {"errorMessage": "Logs API is not supported", "errorType": "Logs.NotSupported"}
-        exchange.respond(202, JSON, to_json(error))
+        self._subscribe(exchange, Api.LOGS)
 
     def _telemetry(self, exchange: Exchange) -> None:
-        error = {"errorMessage": "Telemetry API is not supported", "errorType": "Telemetry.NotSupported"}
-        exchange.respond(202, JSON, to_json(error))
+        self._subscribe(exchange, Api.TELEMETRY)
+
+    def _subscribe(self, exchange: Exchange, api: Api) -> None:
+        """Check, in this order, the identifier and the moment; then what is asked for."""
+        if not self._has_telemetry:
+            message = f"{api.value} API is not supported"
+            error = {"errorMessage": message, "errorType": f"{api.value}.NotSupported"}
+            exchange.respond(202, JSON, to_json(error))
+            return
+        identifier = self._identifier(exchange)
+        if identifier is None:
+            return
+        name = self._port.machine.extension_name(identifier)
+        if name is None:
+            self._forbid(exchange, "Extension.UnknownExtensionIdentifier", f"Unknown extension {identifier}")
+        elif not self._port.machine.is_initialising:
+            message = f"{api.value} API subscription is closed already"
+            self._forbid(exchange, f"{api.value}.SubscriptionClosed", message)
+        elif exchange.is_oversized:
+            exchange.respond(500, JSON, error_body("InternalServerError", "Internal Server Error"))
+        else:
+            answer = self._port.witness.subscribe(name, api, exchange.body)
+            exchange.respond(answer.status, JSON, answer.body)

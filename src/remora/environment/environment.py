@@ -198,7 +198,11 @@ class Environment:
         shared = shared_variables(self.deployment, self._place, sandbox.paths, sandbox.api_address)
         self._extension_env = extension_variables(shared)
         self._runtime_env = runtime_variables(shared, self.deployment, self._place, sandbox.paths)
-        api = EnvironmentApi(self, has_extensions=not are_extensions_disabled(self.deployment))
+        api = EnvironmentApi(
+            self,
+            has_extensions=not are_extensions_disabled(self.deployment),
+            has_telemetry=self._place.has_telemetry,
+        )
         self._server = Server(api, sandbox.listener, _API_LIMITS)
         await self._server.start()
         self.feed(m.Initialise())

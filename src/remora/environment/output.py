@@ -1,11 +1,19 @@
-"""What the processes of an environment print: read from a pipe each, cut into lines."""
+"""
+What the processes of an environment print: read from pipes, cut into lines or frames.
+
+A process has a pipe for each of its streams, so that a line that is unfinished on one is not
+torn by the other.
+
+Source: telemetry-api specification, section 5.7; logs-metrics-billing specification, section 3.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,22 +22,124 @@ READ_BYTES = 65_536
 READS_MAX = 4
 """Reads in one go, more than a pipe holds; a process that prints without end must not hold up the others."""
 LINE_BYTES_MAX = 262_144
-"""A line that grows longer than this without a newline is written in pieces."""
+"""A line that grows longer than this without a newline is written in pieces, and a frame too."""
+
+FRAME_HEAD = struct.Struct(">IIQ")
+"""Kind, length of what follows, microseconds since 1970."""
+_FRAME_MAGIC = 0xA55A0000
+_FRAME_MAGIC_MASK = 0xFFFF0000
+
+
+class Cutter(Protocol):
+    """Cuts what one stream says into what is written down."""
+
+    def take(self, data: bytes) -> None:
+        """Take in what was read."""
+
+    def end(self) -> None:
+        """Nothing more comes: write what is unfinished."""
+
+
+class Lines:
+    """
+    Text, a line each.
+
+    Args:
+        write: Called with complete lines, without their newlines, and what each ended with: a newline, or
+            nothing if it had to be cut.
+    """
+
+    def __init__(self, write: Callable[[list[str], str], None]) -> None:
+        self._write = write
+        self._partial = b""
+
+    def take(self, data: bytes) -> None:
+        """See `Cutter`."""
+        complete, newline, rest = data.rpartition(b"\n")
+        if newline:
+            self._write((self._partial + complete).decode(errors="replace").split("\n"), "\n")
+            self._partial = rest
+        else:
+            self._partial += rest
+        while len(self._partial) > LINE_BYTES_MAX:
+            self._write([self._partial[:LINE_BYTES_MAX].decode(errors="replace")], "")
+            self._partial = self._partial[LINE_BYTES_MAX:]
+
+    def end(self) -> None:
+        """See `Cutter`."""
+        if self._partial:
+            self._write([self._partial.decode(errors="replace")], "")
+            self._partial = b""
+
+
+class Frames:
+    """
+    Messages of a runtime's log channel, each with its time.
+
+    Args:
+        write: Called with each message and its time, milliseconds since 1970.
+    """
+
+    def __init__(self, write: Callable[[str, int], None]) -> None:
+        self._write = write
+        self._held = b""
+        self._left_bytes = 0
+        """What is still to come of the present frame, what is held not counted."""
+        self._time_ms = 0
+        self._is_within = False
+
+    def take(self, data: bytes) -> None:
+        """See `Cutter`; what is no frame is written as it is."""
+        self._held += data
+        while self._held:
+            if not self._is_within and not self._begin():
+                return
+            if len(self._held) < self._left_bytes:
+                if len(self._held) >= LINE_BYTES_MAX:
+                    self._left_bytes -= len(self._held)
+                    self._put(self._held)
+                    self._held = b""
+                return
+            payload, self._held = self._held[: self._left_bytes], self._held[self._left_bytes :]
+            self._is_within = False
+            self._put(payload)
+
+    def _begin(self) -> bool:
+        """Read the head of a frame; False if it is not there yet, or is none."""
+        if len(self._held) < FRAME_HEAD.size:
+            return False
+        kind, self._left_bytes, time_us = FRAME_HEAD.unpack_from(self._held)
+        if kind & _FRAME_MAGIC_MASK != _FRAME_MAGIC:
+            self.end()
+            return False
+        self._time_ms = time_us // 1000
+        self._held = self._held[FRAME_HEAD.size :]
+        self._is_within = True
+        return True
+
+    def end(self) -> None:
+        """See `Cutter`."""
+        held, self._held = self._held, b""
+        self._is_within = False
+        self._put(held)
+
+    def _put(self, payload: bytes) -> None:
+        if payload:
+            self._write(payload.decode(errors="replace"), self._time_ms)
 
 
 class Output:
     """
-    The output of one process.
+    One stream of one process.
 
     `writer` is for the process; the reader is watched by the event loop until the last writer has closed it.
 
     Args:
-        write: Called with every complete line, without its newline.
+        cutter: Who gets what is read.
     """
 
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self._write = write
-        self._partial = b""
+    def __init__(self, cutter: Cutter) -> None:
+        self._cutter = cutter
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self.writer, True)
         self._loop = asyncio.get_running_loop()
@@ -51,7 +161,7 @@ class Output:
             if not data:
                 self.close()
                 return
-            self._take(data)
+            self._cutter.take(data)
             if len(data) < READ_BYTES:
                 return
 
@@ -63,15 +173,58 @@ class Output:
         with suppress(OSError):
             os.close(self._reader)
         self._reader = -1
-        if self._partial:
-            self._write(self._partial.decode(errors="replace"))
-            self._partial = b""
+        self._cutter.end()
 
-    def _take(self, data: bytes) -> None:
-        *lines, rest = (self._partial + data).split(b"\n")
-        for line in lines:
-            self._write(line.decode(errors="replace"))
-        while len(rest) > LINE_BYTES_MAX:
-            self._write(rest[:LINE_BYTES_MAX].decode(errors="replace"))
-            rest = rest[LINE_BYTES_MAX:]
-        self._partial = rest
+
+class Printers(Protocol):
+    """Who gets what the processes print."""
+
+    def printed(self, process: str, lines: list[str], end: str) -> None:
+        """Lines of a process, without what each ended with: a newline, or nothing."""
+
+    def logged(self, text: str, time_ms: int) -> None:
+        """A message of the runtime's log channel, and its time."""
+
+
+class Outputs:
+    """
+    The streams of all processes of an environment.
+
+    Args:
+        printers: Who gets what they print.
+    """
+
+    def __init__(self, printers: Printers) -> None:
+        self._printers = printers
+        self._outputs: dict[str, tuple[Output, ...]] = {}
+
+    def open(self, process: str, *, has_log_channel: bool = False) -> tuple[Output, ...]:
+        """Return the streams of a new process: standard output, standard error, perhaps the log channel."""
+        cutters: list[Cutter] = [self._lines(process), self._lines(process)]
+        if has_log_channel:
+            cutters.append(Frames(self._printers.logged))
+        outputs = tuple(Output(cutter) for cutter in cutters)
+        self._outputs[process] = outputs
+        return outputs
+
+    def _lines(self, process: str) -> Lines:
+        return Lines(lambda lines, end: self._printers.printed(process, lines, end))
+
+    def drain(self) -> None:
+        """Take what has been printed so far."""
+        for outputs in tuple(self._outputs.values()):
+            for output in outputs:
+                output.drain()
+
+    def drain_process(self, process: str) -> None:
+        """Take what one process has printed so far."""
+        for output in self._outputs.get(process, ()):
+            output.drain()
+
+    def close(self) -> None:
+        """Take what there is, and stop reading. Repeated calls: no effect."""
+        self.drain()
+        for outputs in tuple(self._outputs.values()):
+            for output in outputs:
+                output.close()
+        self._outputs.clear()

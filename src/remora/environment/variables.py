@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 XRAY_HOST = "169.254.100.1"
 XRAY_PORT = "2000"
+LOG_CHANNEL = 3
+"""The descriptor through which a managed runtime logs."""
+LOG_CHANNEL_VARIABLE = "_LAMBDA_TELEMETRY_LOG_FD"
 _LIBRARY_PATH = (
     "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
 )
@@ -40,6 +43,17 @@ class Place:
     log_stream: str
     credentials: Credentials
     initialization_type: str = "on-demand"
+    has_telemetry: bool = True
+    """False if its Telemetry and Logs APIs shall say that they are not supported."""
+
+
+def has_log_channel(deployment: Deployment) -> bool:
+    """
+    Tell whether the runtime gets a descriptor to log through in frames: those that AWS makes know of it.
+
+    Source: logs-metrics-billing specification, section 3.
+    """
+    return bool(deployment.runtime.version)
 
 
 def shared_variables(deployment: Deployment, place: Place, paths: Paths, api_address: str) -> dict[str, str]:
@@ -85,8 +99,10 @@ def runtime_variables(
         **{name: paths.translate(value) for name, value in deployment.runtime.variables.items()},
     }
     customer = function.variables or {}
+    channel = {LOG_CHANNEL_VARIABLE: str(LOG_CHANNEL)} if has_log_channel(deployment) else {}
     return {
         **shared,
+        **channel,
         **{name: value for name, value in overridable.items() if name not in customer},
         "_AWS_XRAY_DAEMON_ADDRESS": XRAY_HOST,
         "_AWS_XRAY_DAEMON_PORT": XRAY_PORT,

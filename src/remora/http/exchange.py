@@ -37,6 +37,8 @@ class Exchange(Protocol):
     """Complete when `ended` is called."""
     body_bytes_max: int
     """Bytes of body that are kept; set in `began` to change it. What is over is read and thrown away."""
+    received_bytes: int
+    """Bytes of body that have come so far, kept or not."""
     is_oversized: bool
     """True if the body was longer than `body_bytes_max` (then `body` is empty)."""
     is_truncated: bool

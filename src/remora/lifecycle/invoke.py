@@ -64,12 +64,16 @@ def answer_invoker(s: State, failure: Failure | None, *, is_error: bool) -> None
 def runtime_done(s: State, invocation: Invocation) -> None:
     """Note that the runtime called next after its answer."""
     invocation.runtime_done_us = s.now_us
+    began_us, ended_us = invocation.response_began_us, invocation.response_ended_us
     s.happened(
         Kind.RUNTIME_DONE,
         request_id=invocation.request_id,
         detail=invocation.status,
         error_type=invocation.error_type,
         duration_us=s.now_us - invocation.released_us,
+        latency_us=began_us - invocation.released_us if ended_us >= 0 else -1,
+        response_us=ended_us - began_us if ended_us >= 0 else -1,
+        produced_bytes=invocation.produced_bytes,
     )
     finish_if_done(s)
 

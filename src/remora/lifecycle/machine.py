@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from remora.lifecycle import endings, extension_calls, init, invoke, runtime_calls, shutdown
 from remora.lifecycle import messages as m
 from remora.lifecycle.state import Budgets, Invocation, State
-from remora.lifecycle.tables import STOPPING, ExtensionMove, Phase
+from remora.lifecycle.tables import INITIALISING, STOPPING, ExtensionMove, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +76,16 @@ class Machine:
     def extensions(self) -> Iterator[Extension]:
         """Yield external extensions in order of start, then internal ones in order of registration."""
         return self.state.generation.extensions()
+
+    @property
+    def is_initialising(self) -> bool:
+        """True from the start of an init until it is done or has failed."""
+        return self.state.phase in INITIALISING
+
+    def extension_name(self, identifier: str) -> str | None:
+        """Return the name of the extension of this generation that registered as `identifier`."""
+        extension = self.state.generation.by_identifier.get(identifier)
+        return extension.name if extension is not None else None
 
 
 # --- orders of the platform -------------------------------------------------------------------------------

@@ -159,6 +159,8 @@ class BodyEnded(msgspec.Struct, frozen=True):
     transfer: Transfer
     bytes_max: int = INVOKE_RESPONSE_BYTES_MAX
     """How long it might have been."""
+    size_bytes: int = 0
+    """How long it was."""
 
 
 class InitError(msgspec.Struct, frozen=True):
@@ -376,6 +378,12 @@ class Happened(msgspec.Struct, frozen=True):
     post_runtime_us: int = -1
     phase: str = ""
     """`init`, or `invoke` for an init inside an invocation."""
+    latency_us: int = -1
+    """When a runtime is done: from the invocation to the beginning of its response, -1 without one."""
+    response_us: int = -1
+    """From the beginning to the end of its response."""
+    produced_bytes: int = 0
+    """How long its response was."""
     events: tuple[str, ...] = ()
 
 

@@ -54,6 +54,8 @@ def on_response_began(s: State, event: ResponseBegan) -> None:
     runtime = s.generation.runtime
     if event.is_mode_valid:
         runtime.posting = event.call
+        assert s.invocation is not None, "a response was accepted without an invocation"
+        s.invocation.response_began_us = s.now_us
         if event.is_streamed:
             s.effects.append(StreamBody(event.call))
         return
@@ -93,6 +95,9 @@ def on_body_ended(s: State, event: BodyEnded) -> None:
     if s.invocation is None:
         s.effects.append(Refuse(call, *INVALID_REQUEST_ID))
     elif event.transfer is Transfer.COMPLETE:
+        if not is_error:
+            s.invocation.response_ended_us = s.now_us
+            s.invocation.produced_bytes = event.size_bytes
         invoke.answer_invoker(s, None, is_error=is_error)
         s.effects.append(Accept(call))
     elif event.transfer is Transfer.OVERSIZED:

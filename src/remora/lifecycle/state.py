@@ -58,6 +58,11 @@ class Invocation:
     error_type: str = ""
     runtime_done_us: int = -1
     """When the runtime called next after its answer; -1 before."""
+    response_began_us: int = -1
+    """When its response began; -1 without one."""
+    response_ended_us: int = -1
+    """When its response had arrived as a whole; -1 before."""
+    produced_bytes: int = 0
 
 
 @dataclass(slots=True)

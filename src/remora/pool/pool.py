@@ -54,6 +54,8 @@ class PoolSettings:
             is made, seconds. A client that calls again at once arrives before the runtime has asked for more.
         network: What the processes of an environment can reach.
         budgets: Time limits of an environment; those of Lambda unless tests shorten them.
+        has_telemetry: False: extensions hear that there is no Telemetry API and no Logs API, as they do in
+            emulators that have none.
     """
 
     directory: Path
@@ -63,6 +65,7 @@ class PoolSettings:
     linger_s: float = 0.02
     network: Network = "none"
     budgets: Budgets = field(default_factory=Budgets)
+    has_telemetry: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -288,7 +291,14 @@ class Pool:
             memory_mib=function.memory_mib,
             reports_every_init=provisioning is not None,
         )
-        place = Place(self._settings.region, log_group, stream, _new_credentials(), initialization_type)
+        place = Place(
+            self._settings.region,
+            log_group,
+            stream,
+            _new_credentials(),
+            initialization_type,
+            has_telemetry=self._settings.has_telemetry,
+        )
         environment = Environment(
             identifier,
             group.deployment,

@@ -114,8 +114,10 @@ class ProcessPlan:
         argv: The program's path (inside) and its arguments.
         env: The complete environment.
         cwd: The working directory (inside).
-        output: A descriptor for both standard output and standard error; the sandbox takes a copy before
+        output: A descriptor for standard output; the sandbox takes copies of this and the following before
             `start` returns, the caller keeps and closes its own.
+        error: A descriptor for standard error; may be the same.
+        passed: Descriptors that the process is to have as 3, 4, ...; at most 6.
     """
 
     name: str
@@ -123,6 +125,8 @@ class ProcessPlan:
     env: Mapping[str, str]
     cwd: str
     output: int
+    error: int
+    passed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,18 @@ class Sandbox(Protocol):
 
     def memory_peak_bytes(self) -> int:
         """Highest memory use of all processes together since the sandbox was made, bytes."""
+
+    async def make_socket(self) -> socket.socket:
+        """
+        Make a TCP socket of the sandbox's network, non-blocking and unconnected.
+
+        With it, whoever listens on a port inside can be reached. Ask only while it is not frozen.
+
+        Raises:
+            OSError: If the sandbox has ended, or is short of something.
+
+        **Cancellation:** the socket is closed.
+        """
 
     async def close(self) -> None:
         """

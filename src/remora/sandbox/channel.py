@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ANSWER_WAIT_MS = 1000
+
+_DESCRIPTOR = struct.Struct("@i")
+_ROOM_FOR_DESCRIPTOR = socket.CMSG_LEN(_DESCRIPTOR.size)
 
 Answer = TypeVar("Answer", messages.Thawed, messages.Measured)
 
@@ -116,16 +120,24 @@ class Channel:
             EOFError: If remora-init has ended.
         """
         try:
-            said = self._connection.recv(messages.REPORT_BYTES_MAX)
+            said, extras, _, _ = self._connection.recvmsg(
+                messages.REPORT_BYTES_MAX, _ROOM_FOR_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionError as error:
             raise EOFError from error
         if not said:
             raise EOFError
+        descriptors = [_DESCRIPTOR.unpack(data[: _DESCRIPTOR.size])[0] for _, _, data in extras]
         try:
-            return messages.read(said)
+            report = messages.read(said)
         except ValueError:
             _log.exception("sandbox %s: a report was thrown away", self._name)
+            _close_all(descriptors)
             return None
+        if descriptors and isinstance(report, messages.SocketMade):
+            return messages.SocketMade(report.errno, descriptors[0])
+        _close_all(descriptors)
+        return report
 
     def _read(self) -> None:
         while self._is_open:

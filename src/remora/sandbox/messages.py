@@ -13,7 +13,7 @@ from remora.sandbox.base import Exit
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MESSAGE_BYTES_MAX = 256 * 1024
 """Longest order that remora-init takes."""
 STRINGS_MAX = 8192
@@ -25,6 +25,7 @@ KILL_ALL = b"A"
 FREEZE = b"Z"
 THAW = b"T"
 MEASURE = b"M"
+MAKE_SOCKET = b"P"
 
 UNCHANGED = 0xFFFFFFFF
 """The user or group that a process keeps when it is not told another."""
@@ -36,6 +37,7 @@ _START = struct.Struct("<cIIIHHH")
 _LIMIT = struct.Struct("<IQQ")
 _KILL = struct.Struct("<cIi")
 _PAIR = struct.Struct("<II")
+_WORD = struct.Struct("<I")
 _MEASURE = struct.Struct("<Q")
 _EXIT = struct.Struct("<IIIQQ")
 
@@ -95,7 +97,15 @@ class Refused:
     first: int
 
 
-Report = Hello | Started | Failed | Exited | Emptied | Thawed | Measured | Refused
+@dataclass(frozen=True, slots=True)
+class SocketMade:
+    """Answer to `MAKE_SOCKET`: the socket comes with it, unless there is an error."""
+
+    errno: int
+    descriptor: int = -1
+
+
+Report = Hello | Started | Failed | Exited | Emptied | Thawed | Measured | Refused | SocketMade
 
 
 def start(
@@ -108,7 +118,7 @@ def start(
     gid: int = UNCHANGED,
 ) -> bytes:
     """
-    Encode the order to start a process; its output descriptor travels with it.
+    Encode the order to start a process; its descriptors travel with it, standard output first.
 
     Raises:
         OSError: EINVAL if argv is empty, or a string holds a NUL or is not to be written in UTF-8; E2BIG if
@@ -170,6 +180,8 @@ def read(message: bytes) -> Report:
                 return Thawed()
             case b"M":
                 return Measured(*_MEASURE.unpack(rest))
+            case b"P":
+                return SocketMade(*_WORD.unpack(rest))
             case b"B" if len(rest) == 1:
                 return Refused(rest[0])
             case _:

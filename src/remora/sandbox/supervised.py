@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import signal as signals
+import socket
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ from remora.sandbox.directory import remove_tree
 from remora.sandbox.launch import uncancelled
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from remora.kit.tasks import TaskSet
@@ -95,6 +95,8 @@ class SupervisedSandbox:
         """Name and pid of what runs."""
         self._empties: deque[asyncio.Future[None] | None] = deque()
         """Orders to kill everything that were not answered; a future where `close` waits for the answer."""
+        self._sockets: deque[asyncio.Future[socket.socket]] = deque()
+        """Sockets that were asked for."""
         self._is_frozen = False
         self._is_ended = False
         self._sampled_bytes = 0
@@ -148,7 +150,7 @@ class SupervisedSandbox:
                 uid=self._habitat.uid,
                 gid=self._habitat.gid,
             )
-            self._channel.send(order, [plan.output])
+            self._channel.send(order, [plan.output, plan.error, *plan.passed])
         except OSError as error:
             self._loop.call_soon(self._watcher.process_failed, plan.name, error.errno or errno.EIO)
         else:
@@ -202,6 +204,20 @@ class SupervisedSandbox:
             self._sampled_bytes = max(self._sampled_bytes, measured.memory_kib * 1024)
         return self._sampled_bytes
 
+    async def make_socket(self) -> socket.socket:
+        """See `Sandbox.make_socket`."""
+        if self._is_ended or self._closing is not None:
+            raise ConnectionResetError(f"sandbox {self._plan.name} has ended")
+        made: asyncio.Future[socket.socket] = self._loop.create_future()
+        self._sockets.append(made)
+        self._channel.send(messages.MAKE_SOCKET)
+        try:
+            return await made
+        except asyncio.CancelledError:
+            if made.done() and not made.cancelled() and made.exception() is None:
+                made.result().close()
+            raise
+
     # ---- reports
 
     def _hear(self, report: messages.Report) -> None:
@@ -217,6 +233,8 @@ class SupervisedSandbox:
                 self._watcher.process_exited(name, how)
             case messages.Emptied():
                 self._answer_empty(self._empties.popleft())
+            case messages.SocketMade(reason, descriptor):
+                self._answer_socket(reason, descriptor)
             case messages.Refused(first):
                 _log.error("sandbox %s: remora-init refused an order %r", self._plan.name, bytes([first]))
             case messages.Thawed() | messages.Measured() | messages.Hello():
@@ -228,11 +246,25 @@ class SupervisedSandbox:
         elif not asked.done():
             asked.set_result(None)
 
+    def _answer_socket(self, reason: int, descriptor: int) -> None:
+        asked = self._sockets.popleft()
+        if reason:
+            if not asked.done():
+                asked.set_exception(OSError(reason, "remora-init could not make a socket"))
+            return
+        made = socket.socket(fileno=descriptor)
+        made.setblocking(False)  # noqa: FBT003 - the library's own
+        if asked.done():
+            made.close()  # whoever asked was cancelled
+        else:
+            asked.set_result(made)
+
     # ---- the end
 
     def _end(self) -> None:
         """Remora-init has let go: it is dying, and with it everything in its pid namespace. Wait for that."""
         self._is_ended = True
+        self._refuse_sockets()
         if self._is_frozen and self._group.has_freezer:
             self._is_frozen = False
             self._group.thaw()
@@ -240,6 +272,12 @@ class SupervisedSandbox:
             self._loop.add_reader(self._init.pid1, self._lost)
         else:
             self._answer_rest()
+
+    def _refuse_sockets(self) -> None:
+        while self._sockets:
+            asked = self._sockets.popleft()
+            if not asked.done():
+                asked.set_exception(ConnectionResetError(f"sandbox {self._plan.name} has ended"))
 
     def _lost(self) -> None:
         self._loop.remove_reader(self._init.pid1)
@@ -284,6 +322,7 @@ class SupervisedSandbox:
             await self._empty()
         self._is_ended = True
         self._channel.close()
+        self._refuse_sockets()
         self._loop.remove_reader(self._init.pid1)
         self._kill_orphans()
         if not await self._init.stop():

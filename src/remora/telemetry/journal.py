@@ -85,9 +85,23 @@ class Journal:
         if is_end:
             self._request_id = ""
 
-    def output(self, line: str) -> None:
-        """Write down one line of a process."""
-        self._write(line)
+    def printed(self, lines: list[str], time_ms: int = 0) -> None:
+        """
+        Write down lines of a process.
+
+        Args:
+            lines: Without newlines at their ends; what a log channel brings may have some within.
+            time_ms: When, if not now.
+        """
+        time_ms = time_ms or self._clock.wall_ms()
+        request_id = self._request_id
+        self._store.extend(self.group, self.stream, [LogLine(time_ms, line, request_id) for line in lines])
+        self._to_tail("\n".join(lines))
+
+    def subscribed(self, api: str, name: str, state: str, types: tuple[str, ...]) -> None:
+        """Write down that an extension subscribed; `api` is `TELEMETRY` or `LOGS`."""
+        shown = ", ".join(each.capitalize() for each in types)
+        self._write(f"{api}\tName: {name}\tState: {state}\tTypes: [{shown}]")
 
     def take_tail(self) -> bytes:
         """Return the last 4096 bytes written since the last call, and begin a new tail."""
@@ -97,7 +111,10 @@ class Journal:
 
     def _write(self, line: str) -> None:
         self._append(line)
-        self._tail += line.encode()
+        self._to_tail(line)
+
+    def _to_tail(self, text: str) -> None:
+        self._tail += text.encode()
         self._tail += b"\n"
         if len(self._tail) > _TAIL_KEPT_BYTES:
             del self._tail[:-LOG_TAIL_BYTES_MAX]

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
 FLUSH_AFTER_S = 0.02
@@ -95,12 +95,17 @@ class LogStore:
 
     def append(self, group: str, stream: str, line: LogLine) -> None:
         """Add a line; returns at once."""
-        self._pending.setdefault((group, stream), []).append(line)
+        self.extend(group, stream, (line,))
+
+    def extend(self, group: str, stream: str, lines: Sequence[LogLine]) -> None:
+        """Add lines; returns at once."""
+        self._pending.setdefault((group, stream), []).extend(lines)
         if self._flush_handle is None:
             self._flush_handle = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._start_flush)
         for follower in self._followers:
             if follower.group == group:
-                follower.put(StreamLine(line.timestamp_ms, stream, line.message, line.request_id))
+                for line in lines:
+                    follower.put(StreamLine(line.timestamp_ms, stream, line.message, line.request_id))
 
     def follow(self, group: str) -> Follower:
         """Return a follower that gets every line of `group` from now on; end it with `unfollow`."""

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from remora.sandbox.base import Exit, Paths
@@ -55,7 +55,7 @@ class Ended(Exception):  # noqa: N818 - not an error: the script ends its proces
 class Actor:
     """What a script acts through."""
 
-    def __init__(self, sandbox: ScriptedSandbox, plan: ProcessPlan, output: int) -> None:
+    def __init__(self, sandbox: ScriptedSandbox, plan: ProcessPlan) -> None:
         self.plan = plan
         self.name = plan.name.removeprefix("extension:")
         self.terminated = asyncio.Event()
@@ -63,12 +63,16 @@ class Actor:
         self.traps_sigterm = False
         self.identifier = ""
         self._sandbox = sandbox
-        self._output = os.dup(output)
+        self._output, self._error = os.dup(plan.output), os.dup(plan.error)
+        self._passed = [os.dup(each) for each in plan.passed]
         self._inside: list[Actor] = []
 
     def inside(self, name: str) -> Actor:
         """Return what an internal extension of this process acts through."""
-        actor = Actor(self._sandbox, self.plan, self._output)
+        actor = Actor(
+            self._sandbox,
+            replace(self.plan, output=self._output, error=self._error, passed=tuple(self._passed)),
+        )
         actor.name = name
         self._inside.append(actor)
         return actor
@@ -157,15 +161,24 @@ class Actor:
         """Write to standard output, without adding a newline."""
         os.write(self._output, text.encode())
 
+    def complain(self, text: str) -> None:
+        """Write to standard error, without adding a newline."""
+        os.write(self._error, text.encode())
+
+    def write(self, number: int, data: bytes) -> None:
+        """Write to a descriptor that was passed, 3 or higher."""
+        os.write(self._passed[number - 3], data)
+
     def exit(self, code: int = 0, *, signal: int | None = None) -> None:
         """End the process."""
         raise Ended(Exit(None if signal else code, signal))
 
     def close(self) -> None:
-        """Close the output."""
+        """Close every output."""
         for actor in self._inside:
             actor.close()
-        os.close(self._output)
+        for descriptor in (self._output, self._error, *self._passed):
+            os.close(descriptor)
 
 
 class ScriptedSandbox:
@@ -193,7 +206,7 @@ class ScriptedSandbox:
             loop.call_soon(self._watcher.process_failed, plan.name, 2)
             return
         self.started.append(plan.name)
-        actor = Actor(self, plan, plan.output)
+        actor = Actor(self, plan)
         self._watcher_soon(self._watcher.process_started, plan.name, len(self.started))
         task = loop.create_task(self._run(script, actor))
         self._actors[plan.name] = (actor, task)
@@ -257,6 +270,12 @@ class ScriptedSandbox:
     def memory_peak_bytes(self) -> int:
         """Return some plausible figure: scripts have no memory of their own."""
         return 32 * 1024 * 1024
+
+    async def make_socket(self) -> socket.socket:
+        """Make a socket of this machine's network."""
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        made.setblocking(False)  # noqa: FBT003 - the library's own
+        return made
 
     async def close(self) -> None:
         """End all scripts without a word to the watcher."""

@@ -94,7 +94,7 @@ class Living:
         """Start a process; returns the end of the pipe from which its output can be read."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(write_end, True)
-        plan = ProcessPlan(name, argv, dict(env or {}), cwd or self.sandbox.paths.tmp, write_end)
+        plan = ProcessPlan(name, argv, dict(env or {}), cwd or self.sandbox.paths.tmp, write_end, write_end)
         self.sandbox.start(plan)
         os.close(write_end)
         return read_end
@@ -230,7 +230,7 @@ async def failures_are_reported(bench: Bench) -> None:
         assert await living.fail(("/bin/sh", "x" * 200_000)) == errno.E2BIG, (
             "the kernel's own limit of one string"
         )
-        living.sandbox.start(ProcessPlan("no-output", ("/bin/sh",), {}, "/", 1_000_000))
+        living.sandbox.start(ProcessPlan("no-output", ("/bin/sh",), {}, "/", 1_000_000, 1_000_000))
         assert await living.watcher.until("failed", "no-output") == ("failed", "no-output", errno.EBADF)
         assert (await living.run(("/bin/sh", "-c", "exit 0")))[0].code == 0, "the sandbox is none the worse"
 
@@ -272,6 +272,63 @@ async def surroundings_are_exact(bench: Bench) -> None:
         assert seen["nofile"] == [1024, 1024]
         assert seen["core"] == [0, 0]
         assert int(seen["oom"]) >= 500
+
+
+_STREAMS = """
+import os
+os.write(1, b"out"); os.write(2, b"error"); os.write(3, b"three"); os.write(4, b"four")
+os.write(1, str(sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1]).encode())
+"""
+
+
+async def streams_are_apart(bench: Bench) -> None:
+    """Standard output and error may be two, and what else is passed is there as 3, 4, ..., nothing more."""
+    async with bench.sandbox() as living:
+        pipes = [os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) for _ in range(4)]
+        out, error, *passed = [write_end for _, write_end in pipes]
+        tmp = living.sandbox.paths.tmp
+        living.sandbox.start(
+            ProcessPlan("apart", living.python(_STREAMS), {}, tmp, out, error, tuple(passed))
+        )
+        for _, write_end in pipes:
+            os.close(write_end)
+        said = [await read_all(read_end) for read_end, _ in pipes]
+        assert said == [b"out[0, 1, 2, 3, 4]", b"error", b"three", b"four"]
+
+
+_SERVER = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+connection, _ = listener.accept()
+print(connection.recv(100).decode(), flush=True)
+"""
+
+
+async def sockets_reach_inside(bench: Bench) -> None:
+    """A socket that the sandbox makes reaches whoever listens inside; one of an ended sandbox is refused."""
+    async with bench.sandbox() as living:
+        output = living.begin("server", living.python(_SERVER))
+        port = int(await read_some(output))
+        loop = asyncio.get_running_loop()
+        sockets = await asyncio.gather(*(living.sandbox.make_socket() for _ in range(3)))
+        assert not any(each.getblocking() or each.get_inheritable() for each in sockets)
+        await loop.sock_connect(sockets[1], ("127.0.0.1", port))
+        await loop.sock_sendall(sockets[1], b"hello")
+        assert await read_some(output) == b"hello\n"
+        for each in sockets:
+            each.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await living.sandbox.make_socket()  # cancelled before the answer: it is closed all the same
+        (await living.sandbox.make_socket()).close()
+        os.close(output)
+        sandbox = living.sandbox
+    try:
+        await sandbox.make_socket()
+    except OSError:
+        return
+    raise AssertionError("a sandbox that has ended made a socket")
 
 
 async def kill_reaches_the_group(bench: Bench) -> None:
@@ -321,7 +378,7 @@ async def kill_all_reaches_everyone(bench: Bench) -> None:
         living.watcher.heard.clear()
         living.sandbox.kill_all()
         living.sandbox.kill_all()
-        living.sandbox.start(ProcessPlan("late", ("/bin/sh", "-c", "exit 5"), {}, "/", 2))
+        living.sandbox.start(ProcessPlan("late", ("/bin/sh", "-c", "exit 5"), {}, "/", 2, 2))
         assert (await living.watcher.until("exited", "late"))[2].code == 5, "empty is empty at once"
         assert len(living.watcher.of("emptied")) == 2
         assert living.watcher.heard[0] == ("emptied",)
@@ -510,6 +567,8 @@ CHECKS: tuple[Callable[[Bench], Awaitable[None]], ...] = (
     exits_are_reported,
     failures_are_reported,
     surroundings_are_exact,
+    streams_are_apart,
+    sockets_reach_inside,
     kill_reaches_the_group,
     kill_all_reaches_everyone,
     frozen_processes_stand,

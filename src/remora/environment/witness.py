@@ -1,0 +1,93 @@
+"""What an environment says and does: written into its journal, and told to extensions that subscribed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remora.lifecycle.messages import RUNTIME_PROCESS
+from remora.telemetry.broadcast import Broadcast
+from remora.telemetry.facts import Subject, Teller
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable
+
+    from remora.environment.base import Deployment
+    from remora.kit.clock import Clock
+    from remora.kit.tasks import TaskSet
+    from remora.lifecycle.messages import Happened
+    from remora.telemetry.broadcast import Answer
+    from remora.telemetry.journal import Journal
+    from remora.telemetry.subscriptions import Api
+
+
+class Witness:
+    """
+    Sees everything in one environment.
+
+    Args:
+        deployment: What it runs.
+        journal: Where it is written down.
+        initialization_type: Why the environment was made, `on-demand`.
+        make_socket: Returns a socket of the environment's network.
+        clock: The node's clock.
+        tasks: Owner of the tasks that connect to subscribers.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        journal: Journal,
+        initialization_type: str,
+        *,
+        make_socket: Callable[[], Awaitable[socket.socket]],
+        clock: Clock,
+        tasks: TaskSet,
+    ) -> None:
+        function = deployment.function
+        subject = Subject(
+            function.name,
+            function.version,
+            function.arn,
+            function.memory_mib,
+            journal.stream,
+            deployment.runtime.version,
+            deployment.runtime.version_arn,
+            initialization_type,
+        )
+        logging = function.extra.get("LoggingConfig")
+        has_objects = isinstance(logging, dict) and logging.get("LogFormat") == "JSON"
+        self._journal = journal
+        self._broadcast = Broadcast(
+            Teller(subject), make_socket=make_socket, clock=clock, tasks=tasks, has_objects=has_objects
+        )
+        self.pause = self._broadcast.pause
+        self.resume = self._broadcast.resume
+        self.flush = self._broadcast.flush
+        self.close = self._broadcast.close
+
+    def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
+        """Something happened; see `Journal.happened`."""
+        self._journal.happened(happened, memory_peak_bytes)
+        self._broadcast.happened(happened, memory_peak_bytes)
+
+    def traced(self, trace_id: str) -> None:
+        """The invocation that follows has this trace header, or none."""
+        self._broadcast.teller.trace_id = trace_id
+
+    def subscribe(self, name: str, api: Api, body: bytes) -> Answer:
+        """An extension asks for telemetry."""
+        answer = self._broadcast.subscribe(name, api, body)
+        if answer.state:
+            self._journal.subscribed(api.value.upper(), name, answer.state, answer.types)
+        return answer
+
+    def printed(self, process: str, lines: list[str], end: str) -> None:
+        """See `remora.environment.output.Printers`."""
+        self._journal.printed(lines)
+        self._broadcast.printed("function" if process == RUNTIME_PROCESS else "extension", lines, end)
+
+    def logged(self, text: str, time_ms: int) -> None:
+        """See `remora.environment.output.Printers`."""
+        self._journal.printed([text.removesuffix("\n")], time_ms)
+        self._broadcast.logged(text, time_ms)
