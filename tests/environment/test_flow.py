@@ -119,7 +119,8 @@ def test_runtime_exit_fails_the_invocation_and_resets(stage, run):
             body = json.loads(answer.payload)
             assert body == {
                 "errorType": "Runtime.ExitError",
-                "errorMessage": f"RequestId: {answer.request_id} Error: Runtime exited with error: exit status 7",
+                "errorMessage": f"RequestId: {answer.request_id} Error: "
+                "Runtime exited with error: exit status 7",
             }
             assert (await it.invoke()).payload == b"ok"
             assert len(it.driver.sandboxes) in (1, 2)
@@ -147,7 +148,7 @@ def test_timeout(stage, run):
 
 
 def test_fifty_at_once_make_fifty_environments(stage, run):
-    gate = asyncio.Event()
+    gate = asyncio.Barrier(50)
 
     async def waiting(actor):
         event = await actor.next()
@@ -157,11 +158,7 @@ def test_fifty_at_once_make_fifty_environments(stage, run):
 
     async def scenario():
         async with stage({"runtime": waiting}) as it:
-            calls = [asyncio.ensure_future(it.invoke(b"%d" % number)) for number in range(50)]
-            while len(it.pool.environments()) < 50:
-                await asyncio.sleep(0)
-            gate.set()
-            answers = await asyncio.gather(*calls)
+            answers = await asyncio.gather(*(it.invoke(b"%d" % number) for number in range(50)))
             assert sorted(int(answer.payload) for answer in answers) == list(range(50))
             assert len(it.driver.sandboxes) == 50
 

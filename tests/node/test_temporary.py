@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_killed_process_is_swept_by_the_next(own_base):
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         path = process.stdout.readline().strip()
         assert asyncio.run(temporary.sweep_dead()) == 0
-        assert os.path.isdir(path)
+        assert Path(path).is_dir()
         process.send_signal(signal.SIGKILL)
     assert asyncio.run(temporary.sweep_dead()) == 1
     assert list(temporary._base().iterdir()) == []
