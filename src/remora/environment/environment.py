@@ -302,7 +302,8 @@ class Environment:
     def process_exited(self, name: str, how: Exit) -> None:
         """A process ended."""
         self._outputs.drain_process(name)
-        self.feed(m.ProcessExited(name, exit_text(how.code, how.signal), how.code == 0))
+        text = exit_text(how.code, how.signal)
+        self.feed(m.ProcessExited(name, text, how.code == 0, how.is_out_of_memory))
 
     def emptied(self) -> None:
         """Nothing runs any more; what the dead still had to say is not for the next generation."""

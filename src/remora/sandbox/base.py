@@ -137,6 +137,8 @@ class Exit:
     signal: int | None
     cpu_us: int = 0
     memory_peak_kib: int = 0
+    is_out_of_memory: bool = False
+    """True if it was killed because the sandbox had used up its memory; known only with a memory cgroup."""
 
 
 class Watcher(Protocol):

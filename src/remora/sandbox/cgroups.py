@@ -59,6 +59,7 @@ class SandboxGroup:
         self._directories = directories
         self._freezer_version, self._freezer = 0, -1
         self._peak, self._current, self._sampled_bytes = -1, -1, 0
+        self._kills = -1
         self._thaw_files: tuple[str, ...] = ()
         if "freezer" in directories:
             version, directory = directories["freezer"]
@@ -73,6 +74,9 @@ class SandboxGroup:
         return f"<SandboxGroup {self._name} {','.join(sorted(self._directories)) or 'none'}>"
 
     def _open_memory(self, version: int, directory: Path) -> None:
+        kills = "memory.oom_control" if version == 1 else "memory.events"
+        with contextlib.suppress(FileNotFoundError):
+            self._kills = os.open(directory / kills, os.O_RDONLY | os.O_CLOEXEC)
         peak = "memory.max_usage_in_bytes" if version == 1 else "memory.peak"
         try:
             self._peak = os.open(directory / peak, os.O_RDONLY | os.O_CLOEXEC)
@@ -105,6 +109,13 @@ class SandboxGroup:
         self._sampled_bytes = max(self._sampled_bytes, int(os.pread(self._current, 32, 0)))
         return self._sampled_bytes
 
+    def memory_kills(self) -> int:
+        """Return how many processes were killed because the group's memory was used up; 0 if unknown."""
+        if self._kills < 0:
+            return 0
+        counts = dict(line.split() for line in os.pread(self._kills, 512, 0).decode().splitlines())
+        return int(counts.get("oom_kill", 0))
+
     def open_join_files(self) -> tuple[list[int], bool]:
         """
         Open what remora-init needs so that its processes join the groups of version 1.
@@ -132,10 +143,10 @@ class SandboxGroup:
 
     def close_files(self) -> None:
         """Let go of the open files; then nothing can be frozen or measured. Repeated calls: no effect."""
-        for descriptor in (self._freezer, self._peak, self._current):
+        for descriptor in (self._freezer, self._peak, self._current, self._kills):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._freezer = self._peak = self._current = -1
+        self._freezer = self._peak = self._current = self._kills = -1
 
     async def remove(self) -> bool:
         """

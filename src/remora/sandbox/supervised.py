@@ -10,7 +10,7 @@ import os
 import signal as signals
 import socket
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from remora.sandbox import messages
@@ -100,6 +100,8 @@ class SupervisedSandbox:
         self._is_frozen = False
         self._is_ended = False
         self._sampled_bytes = 0
+        self._memory_kills = 0
+        """Processes that were killed for the memory of all, and reported."""
         self._closing: asyncio.Task[None] | None = None
         self._channel = Channel(plan.name, self._init.connection, hear=self._hear, ended=self._end)
         self._enter_groups()
@@ -230,7 +232,7 @@ class SupervisedSandbox:
                 self._watcher.process_failed(self._waiting.pop(number), reason)
             case messages.Exited(number, how):
                 name, _ = self._running.pop(number)
-                self._watcher.process_exited(name, how)
+                self._watcher.process_exited(name, self._with_cause(how))
             case messages.Emptied():
                 self._answer_empty(self._empties.popleft())
             case messages.SocketMade(reason, descriptor):
@@ -239,6 +241,13 @@ class SupervisedSandbox:
                 _log.error("sandbox %s: remora-init refused an order %r", self._plan.name, bytes([first]))
             case messages.Thawed() | messages.Measured() | messages.Hello():
                 pass
+
+    def _with_cause(self, how: Exit) -> Exit:
+        """Tell a process that was killed for the memory of all from others that were killed."""
+        if how.signal != signals.SIGKILL:
+            return how
+        kills, self._memory_kills = self._memory_kills, self._group.memory_kills()
+        return replace(how, is_out_of_memory=self._memory_kills > kills)
 
     def _answer_empty(self, asked: asyncio.Future[None] | None) -> None:
         if asked is None:
