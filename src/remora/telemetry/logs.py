@@ -134,6 +134,7 @@ class LogStore:
                 self._start_flush()
             if self._writing is not None:
                 await asyncio.shield(self._writing)
+                await asyncio.sleep(0)  # what is noted at its end is noted in the next turn of the loop
 
     def _start_flush(self) -> None:
         if self._flush_handle is not None:
