@@ -51,7 +51,7 @@ class _Error(msgspec.Struct):
     errorMessage: str = ""  # noqa: N815 - the wire's spelling
     errorType: str = ""  # noqa: N815 - the wire's spelling
     stackTrace: list[str] | None = None  # noqa: N815 - the wire's spelling
-    errorCause: msgspec.Raw | None = None  # noqa: N815 - the wire's spelling
+    errorCause: msgspec.Raw = msgspec.Raw(b"null")  # noqa: N815 - the wire's spelling
 
 
 class ErrorBody(NamedTuple):
@@ -118,5 +118,4 @@ def split_error(body: bytes) -> ErrorBody:
     members: dict[str, object] = {"errorMessage": error.errorMessage, "errorType": error.errorType}
     if error.stackTrace:
         members["stackTrace"] = error.stackTrace
-    cause = read_cause(bytes(error.errorCause)) if error.errorCause is not None else None
-    return ErrorBody(_encode(members), "application/json", cause)
+    return ErrorBody(_encode(members), "application/json", read_cause(bytes(error.errorCause)))
