@@ -30,8 +30,19 @@ MAKE_SOCKET = b"P"
 UNCHANGED = 0xFFFFFFFF
 """The user or group that a process keeps when it is not told another."""
 
-LIMITS = ((resource.RLIMIT_NOFILE, 1024, 1024), (resource.RLIMIT_CORE, 0, 0))
-"""What every process is limited to: `(resource, soft, hard)`. Source: 1,024 descriptors, Lambda quotas."""
+_UNLIMITED = 0xFFFFFFFFFFFFFFFF
+LIMITS = (
+    (resource.RLIMIT_NOFILE, 1024, 1024),
+    (resource.RLIMIT_STACK, 8 * 1024 * 1024, _UNLIMITED),
+    (resource.RLIMIT_MEMLOCK, 65_536, 65_536),
+    (resource.RLIMIT_CORE, 0, 0),
+)
+"""
+What every process is limited to: `(resource, soft, hard)`, as functions of the Lambda service are.
+
+Deviation: no core dumps, which would be written on the host. How many processes there may be, the cgroup
+says: the kernel would count those of the same user outside, too.
+"""
 
 _START = struct.Struct("<cIIIHHH")
 _LIMIT = struct.Struct("<IQQ")
