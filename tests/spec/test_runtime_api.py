@@ -6,6 +6,11 @@ import time
 
 import pytest
 
+from remora.resources.configuration import Runtimes, configure
+from remora.resources.names import Place
+from remora.resources.view import View
+from remora.spec.errors import ApiError
+from remora.testing.stage import function_version
 from remora.testing.wire import connected
 
 INVOCATION = "/2018-06-01/runtime/invocation"
@@ -13,6 +18,7 @@ INIT_ERROR = "/2018-06-01/runtime/init/error"
 ID = "lambda-runtime-aws-request-id"
 OK = b'{"status":"OK"}\n'
 INVALID_ID = b'{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}\n'
+PLACE = Place("us-east-1", "000000000000")
 REFUSED = "State transition is not allowed"
 OTHER = "00000000-0000-4000-8000-000000000000"
 LIMIT = 6_291_556
@@ -564,3 +570,13 @@ def test_special_characters_in_an_error_text(stage, run):
     run(scenario())
     assert kept[0].json["errorMessage"] == "<&>: ErrorInvalidEventType"
     assert b"\\u003c\\u0026\\u003e" in kept[0].body
+
+
+@pytest.mark.case("RT-44")
+@pytest.mark.parametrize("name", ["AWS_REGION", "LAMBDA_TASK_ROOT", "_HANDLER", "AWS_LAMBDA_RUNTIME_API"])
+def test_reserved_variables_are_refused(name):
+    request = {"Environment": {"Variables": {name: "x", "LANG": "C"}}}
+    with pytest.raises(ApiError) as caught:
+        configure(View(), PLACE, Runtimes((), ()), function_version(), request)
+    assert caught.value.code == "InvalidParameterValueException"
+    assert f"Reserved keys used in this request: {name}" in caught.value.message
