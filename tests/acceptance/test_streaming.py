@@ -39,7 +39,8 @@ while True:
     trailers = b""
     if event.get("error"):
         trailers = (b"Lambda-Runtime-Function-Error-Type: Function.Mine\\r\\n"
-                    b"Lambda-Runtime-Function-Error-Body: %b\\r\\n" % base64.b64encode(b'{"errorType":"Mine"}'))
+                    b"Lambda-Runtime-Function-Error-Body: %b\\r\\n"
+                    % base64.b64encode(b'{"errorType":"Mine"}'))
     connection.sendall(b"0\\r\\n" + trailers + b"\\r\\n")
     print(answer(connection)[0].split("\\r\\n")[0], flush=True)
 """
