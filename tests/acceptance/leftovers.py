@@ -15,7 +15,7 @@ NAMESPACES = ("mnt", "net", "pid", "user", "ipc", "uts")
 
 def leftovers(data: Path) -> list[str]:
     """Return one line for each trace of the node that kept its state in `data` (a name used only once)."""
-    found = [f"process {pid}: {_command(pid)}" for pid in processes_of(data)]
+    found = [f"process {pid}: {command_of(pid)}" for pid in processes_of(data)]
     found += [
         f"mount: {line}" for line in _read(Path("/proc/self/mountinfo")).splitlines() if data.name in line
     ]
@@ -62,7 +62,7 @@ def private_namespaces(pids: list[int]) -> Iterator[set[str]]:
 def processes_in(namespaces: set[str]) -> list[str]:
     """Return one line for each process that is in any of the namespaces."""
     return [
-        f"process {pid} in {' '.join(sorted(shared))}: {_command(pid)}"
+        f"process {pid} in {' '.join(sorted(shared))}: {command_of(pid)}"
         for pid in _pids()
         if (shared := _namespaces(pid) & namespaces)
     ]
@@ -74,7 +74,7 @@ def _digest(data: Path) -> str:
 
 def _mentions(pid: int, word: str, digest: str) -> bool:
     place = Path("/proc", str(pid))
-    if word in _command(pid) or word in _read(place / "mountinfo") or digest in _read(place / "cgroup"):
+    if word in command_of(pid) or word in _read(place / "mountinfo") or digest in _read(place / "cgroup"):
         return True
     try:
         return word in str((place / "cwd").readlink())
@@ -93,7 +93,8 @@ def _is_alive(pid: int) -> bool:
     return bool(state) and state[0] not in ("Z", "X")
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """Return the command line of a process; empty if it has ended."""
     return _read(Path("/proc", str(pid), "cmdline")).replace("\0", " ")
 
 

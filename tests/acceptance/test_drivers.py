@@ -1,5 +1,6 @@
 """The heart of it without isolation, and without any right on the machine."""
 
+import json
 import os
 import signal
 import time
@@ -7,15 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import BotoCoreError
 
 from .conftest import functions_on, running
-from .nodes import ROOTLESS, unique
-from .packages import SHELL, extension, zip_directory, zip_of
+from .leftovers import command_of, leftovers, processes_of
+from .nodes import PATIENCE_S, ROOTLESS, unique
+from .packages import PROBE, RUNTIME, SHELL, actors, extension, zip_directory, zip_of
 
 HERE = Path(__file__).parent
+WITHOUT_RIGHTS = ROOTLESS if os.geteuid() == 0 else ()
 KINDS = {
     "process": (("--driver", "process"), ()),
-    "rootless": ((), ROOTLESS if os.geteuid() == 0 else ()),
+    "rootless": ((), WITHOUT_RIGHTS),
 }
 pytestmark = pytest.mark.slow
 
@@ -128,3 +132,48 @@ def test_many_at_once(node, function):
         answers = list(threads.map(lambda n: node.invoke(name, {"echo": n, "sleep_s": 0.2}), range(16)))
     assert [answer.payload["echo"] for answer in answers] == list(range(16))
     assert {answer.error for answer in answers} == {None}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("arguments", "prefix"),
+    [*KINDS.values(), (("--driver", "process"), WITHOUT_RIGHTS)],
+    ids=[*KINDS, "process-rootless"],
+)
+def test_after_kill_9_nothing_is_left(start, data, arguments, prefix):
+    # Given invocations whose functions have started programs, some of them in sessions of their own
+    node = start(data, *arguments, prefix=prefix)
+    settings = {"Runtime": RUNTIME, "Handler": "app.handler", "Timeout": 120}
+    variables = {"ACTORS": json.dumps({"watcher": {"ignore_shutdown": True}})}
+    name = node.create(zip_directory(PROBE), layers=[actors("watcher")], variables=variables, **settings)
+    idle = node.create(zip_directory(PROBE), **settings)
+    node.invoke(idle, {"daemon": 1000}, tail=True)
+    with ThreadPoolExecutor(4) as threads:
+        event = {"spawn": 1000, "daemon": 1000, "print": "started", "sleep_s": 100}
+        answers = [threads.submit(node.invoke, name, event) for _ in range(4)]
+        with node.following(name) as lines:
+            for _ in answers:
+                assert any(line["message"] == "started" for line in lines)
+        # Function, extension and two programs each; function and program of the idle one.
+        assert len(processes_of(data)) >= 1 + 4 * 4 + 2
+
+        # When the node is killed
+        node.kill()
+        assert all(isinstance(answer.exception(PATIENCE_S), BotoCoreError) for answer in answers)
+
+    # Then a new one removes all of it
+    with running(data, *arguments, prefix=prefix) as node:
+        assert processes_of(data) == [node.info["pid"]]
+        assert [line for line in leftovers(data) if not line.startswith("process")] == []
+        assert node.invoke(name, {"echo": 1}).payload["echo"] == 1
+
+
+@pytest.mark.case("LC-21")
+def test_a_daemon_of_the_function_ends_with_the_environment(node, function):
+    name = function()
+    node.invoke(name, {"daemon": 1234, "spawn": 1234}, tail=True)
+    daemons = [pid for pid in processes_of(node.data) if "1234" in command_of(pid)]
+    assert len(daemons) == 2
+    node.invoke(name, {"exit": 1}, tail=True)
+    node.settle(name)
+    assert not set(daemons) & set(processes_of(node.data))

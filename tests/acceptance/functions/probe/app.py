@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -76,6 +77,11 @@ def whole_stdin(_):
     return sys.stdin.read()
 
 
+def start_daemon(seconds):
+    """Start a program that belongs to nobody: another session, and its parent has ended."""
+    return subprocess.run(["setsid", "sh", "-c", f"sleep {seconds} >/dev/null 2>&1 &"], check=True).returncode
+
+
 DOES = {
     "echo": lambda value: value,
     "sleep_s": time.sleep,
@@ -91,6 +97,7 @@ DOES = {
     "size": lambda size: "x" * size,
     "gate": wait_at,
     "spawn": lambda seconds: os.spawnlp(os.P_NOWAIT, "sleep", "sleep", str(seconds)),
+    "daemon": start_daemon,
     "list": lambda path: sorted(entry.name for entry in Path(path).iterdir()),
     "allocate": lambda size: len(b"x" * size),
 }
