@@ -13,6 +13,7 @@ import logging
 import os
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -34,6 +35,7 @@ from remora.environment.variables import (
 from remora.environment.witness import Witness
 from remora.http.limits import Limits
 from remora.http.server import Server
+from remora.kit.alarms import Alarm
 from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
 from remora.lifecycle import messages as m
@@ -139,8 +141,8 @@ class Environment:
             tasks=self._tasks,
         )
         self._outputs = Outputs(self.witness)
-        self._timers: dict[m.Timer, asyncio.TimerHandle] = {}
-        self._freeze_handle: asyncio.TimerHandle | None = None
+        self._alarms = {timer: Alarm(self._loop, partial(self._deadline_reached, timer)) for timer in m.Timer}
+        self._freezing = Alarm(self._loop, self._freeze)
         self._is_frozen = False
         self._events: deque[m.Event] = deque()
         self._is_performing = False
@@ -233,9 +235,8 @@ class Environment:
 
         **Cancellation:** the sandbox is removed all the same.
         """
-        for timer in (*self._timers.values(), self._freeze_handle):
-            if timer is not None:
-                timer.cancel()
+        for alarm in (*self._alarms.values(), self._freezing):
+            alarm.close()
         self.witness.close()
         try:
             await self._tasks.close()
@@ -357,18 +358,13 @@ class Environment:
         self.sandbox.kill_all()
 
     def _set_timer(self, order: m.SetTimer) -> None:
-        delay_s = (order.at_us - self._clock.monotonic_us()) / 1_000_000
-        timer = order.timer
-        self._timers[timer] = self._loop.call_later(max(0.0, delay_s), self._deadline_reached, timer)
+        self._alarms[order.timer].set_in((order.at_us - self._clock.monotonic_us()) / 1_000_000)
 
     def _deadline_reached(self, timer: m.Timer) -> None:
-        del self._timers[timer]
         self.feed(m.DeadlineReached(timer))
 
     def _cancel_timer(self, order: m.CancelTimer) -> None:
-        handle = self._timers.pop(order.timer, None)
-        if handle is not None:
-            handle.cancel()
+        self._alarms[order.timer].cancel()
 
     def _accept(self, order: m.Accept) -> None:
         _exchange(order.call).respond(202, JSON, OK)
@@ -477,9 +473,7 @@ class Environment:
             invocation.answer(result)
 
     def _thaw(self, _: m.Thaw) -> None:
-        if self._freeze_handle is not None:
-            self._freeze_handle.cancel()
-            self._freeze_handle = None
+        self._freezing.cancel()
         if self._is_frozen:
             self._is_frozen = False
             self.sandbox.thaw()
@@ -488,11 +482,10 @@ class Environment:
 
     def _available(self, order: m.Available) -> None:
         if order.is_initialised:
-            self._freeze_handle = self._loop.call_later(FREEZE_AFTER_S, self._freeze)
+            self._freezing.set_in(FREEZE_AFTER_S)
         self._owner.environment_available(self)
 
     def _freeze(self) -> None:
-        self._freeze_handle = None
         self._is_frozen = True
         self.witness.pause()
         self.sandbox.freeze()

@@ -13,12 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from remora.environment.environment import Environment
 from remora.environment.variables import Credentials, Place
+from remora.kit.alarms import Alarm
 from remora.kit.ids import new_uuid, random_hex
 from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Reason
@@ -98,8 +100,8 @@ class Member:
     created_ms: int
     state: MemberState = MemberState.STARTING
     idle_since_us: int = 0
-    retirement: asyncio.TimerHandle | None = None
-    """Rings when it may have been idle for long enough; stays set while it works, a timer costs more."""
+    retirement: Alarm | None = None
+    """Rings when it was idle for long enough; None if it has never been idle, or never ends that way."""
     making: asyncio.Task[None] | None = None
     provisioning: asyncio.Future[None] | None = None
     """Who waits for its init; None if it is made on demand."""
@@ -236,6 +238,8 @@ class Pool:
         return f"Root=1-{seconds:08x}-{random_hex(24)};Parent={random_hex(16)};Sampled=0"
 
     def _run(self, member: Member, waiting: Waiting) -> None:
+        if member.retirement is not None:
+            member.retirement.cancel()
         if waiting.lingering is not None:
             waiting.lingering.cancel()
         member.state = MemberState.BUSY
@@ -352,21 +356,10 @@ class Pool:
             return
         group.idle.append(member)
         member.idle_since_us = self._clock.monotonic_us()
-        if member.retirement is None and member.provisioning is None:
-            self._retire_in(member, self._settings.idle_s)
-
-    def _retire_in(self, member: Member, seconds: float) -> None:
-        member.retirement = asyncio.get_running_loop().call_later(seconds, self._retire_if_idle, member)
-
-    def _retire_if_idle(self, member: Member) -> None:
-        """Stop an environment that was idle for long enough; look again later if it has worked meanwhile."""
-        member.retirement = None
-        if member.state is MemberState.IDLE:
-            idle_s = (self._clock.monotonic_us() - member.idle_since_us) / 1_000_000
-            if idle_s < self._settings.idle_s:
-                self._retire_in(member, self._settings.idle_s - idle_s)
-            else:
-                self._stop(member)
+        if member.provisioning is None:
+            if member.retirement is None:
+                member.retirement = Alarm(asyncio.get_running_loop(), partial(self._stop, member))
+            member.retirement.set_in(self._settings.idle_s)
 
     def _is_provisioned(self, member: Member) -> bool:
         """Tell who waits for a provisioned environment; False if its init failed: it must not serve."""
@@ -431,8 +424,7 @@ class Pool:
 
     def _leave_idle(self, member: Member) -> None:
         if member.retirement is not None:
-            member.retirement.cancel()
-            member.retirement = None
+            member.retirement.close()
         if member in member.group.idle:
             member.group.idle.remove(member)
 
