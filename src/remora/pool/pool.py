@@ -103,6 +103,8 @@ class Member:
     retirement: Alarm | None = None
     """Rings when it was idle for long enough; None if it has never been idle, or never ends that way."""
     making: asyncio.Task[None] | None = None
+    is_leaving: bool = False
+    """True once it is being removed."""
     provisioning: asyncio.Future[None] | None = None
     """Who waits for its init; None if it is made on demand."""
 
@@ -335,7 +337,7 @@ class Pool:
             await member.environment.start(self._driver, plan)
         except SandboxError as error:
             self._fail(member, f"no environment could be made: {error}")
-            self._tasks.spawn(self._remove(member), f"remove environment {identifier}")
+            self._begin_removal(member)
 
     def environment_available(self, environment: Environment) -> None:
         """Give it the next invocation, or let it be idle."""
@@ -380,7 +382,13 @@ class Pool:
         self._uncount(member)
         self._leave_idle(member)
         member.state = MemberState.STOPPING
-        self._tasks.spawn(self._remove(member), f"remove environment {environment.identifier}")
+        self._begin_removal(member)
+
+    def _begin_removal(self, member: Member) -> None:
+        """Remove an environment in the background; one that could not be made may yet be told to stop."""
+        if not member.is_leaving:
+            member.is_leaving = True
+            self._tasks.spawn(self._remove(member), f"remove environment {member.environment.identifier}")
 
     async def _remove(self, member: Member) -> None:
         environment = member.environment
