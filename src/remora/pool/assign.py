@@ -41,7 +41,8 @@ class Counts(msgspec.Struct, frozen=True, gc=False):
 def assign(counts: Counts) -> Verdict:
     """Decide about one invocation."""
     if counts.in_flight >= counts.limit:
-        return Verdict.REFUSE
+        # A client that calls again at once finds its own former invocation answered, but still counted.
+        return Verdict.LINGER if counts.finishing > counts.waiting else Verdict.REFUSE
     if counts.idle:
         return Verdict.REUSE
     if counts.starting > counts.waiting:

@@ -50,5 +50,5 @@ class PoolError(Exception):
     """No environment could be made for an invocation, and another one would fare no better."""
 
 
-Answer = Callable[[InvokeResult | PoolError], None]
+Answer = Callable[[InvokeResult | PoolError | Throttled], None]
 """Who is told what came of an invocation."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from remora.environment.base import InvokeResult
 from remora.environment.environment import Environment
 from remora.environment.variables import Credentials, Place
 from remora.kit.alarms import Alarm
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from remora.environment.base import Deployment, InvokeRequest, InvokeResult
+    from remora.environment.base import Deployment, InvokeRequest
     from remora.kit.clock import Clock
     from remora.kit.tasks import TaskSet
     from remora.pool.base import Answer
@@ -176,8 +177,8 @@ class Pool:
         """
         answer: asyncio.Future[InvokeResult] = asyncio.get_running_loop().create_future()
 
-        def answered(outcome: InvokeResult | PoolError) -> None:
-            if isinstance(outcome, PoolError):
+        def answered(outcome: InvokeResult | PoolError | Throttled) -> None:
+            if not isinstance(outcome, InvokeResult):
                 if not answer.done():
                     answer.set_exception(outcome)
             elif not answer.done():
@@ -199,8 +200,9 @@ class Pool:
                 returns. It must not raise.
 
         Raises:
-            Throttled: If the concurrency limit is reached; `answer` is not called then.
-            PoolError: If the node is shutting down; the same.
+            Throttled: If the concurrency limit is reached; `answer` is not called then. (It is called with
+                this error if the limit was still reached after a moment in which it might have changed.)
+            PoolError: If the node is shutting down; `answer` is not called then.
         """
         if self._is_closing:
             raise PoolError("the node is shutting down")
@@ -410,7 +412,13 @@ class Pool:
             self._start_missing(group)
 
     def _lingered(self, group: Group, waiting: Waiting) -> None:
-        if waiting in group.waiting:
+        if waiting not in group.waiting:
+            return
+        if self._in_flight > self._settings.concurrency:
+            group.waiting.remove(waiting)
+            self._in_flight -= 1
+            waiting.answer(Throttled("ConcurrentInvocationLimitExceeded"))
+        else:
             self._start_missing(group)
 
     def _start_missing(self, group: Group) -> None:

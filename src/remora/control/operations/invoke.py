@@ -20,7 +20,7 @@ import msgspec
 from remora.artifacts.archive import ArchiveError
 from remora.control.answers import write_error
 from remora.control.operations.streaming import write_stream
-from remora.pool.base import InvokeRequest, PoolError, Throttled
+from remora.pool.base import InvokeRequest, InvokeResult, PoolError, Throttled
 from remora.resources import functions
 from remora.resources.names import resolve_function
 from remora.runtimes.errors import RuntimeUnavailable
@@ -30,7 +30,7 @@ from remora.spec.errors import ApiError, invalid
 if TYPE_CHECKING:
     from remora.control.context import Control
     from remora.http.exchange import Exchange, Header
-    from remora.pool.base import Deployment, InvokeResult
+    from remora.pool.base import Deployment
     from remora.resources.records import FunctionVersion
     from remora.spec.lambda_api import Route
 
@@ -140,13 +140,13 @@ class Invocations:
         except (Throttled, PoolError) as error:
             raise _refusal(error) from error
 
-    def _answer(self, exchange: Exchange, outcome: InvokeResult | PoolError) -> None:
+    def _answer(self, exchange: Exchange, outcome: InvokeResult | PoolError | Throttled) -> None:
         """Answer one request; the pool is not to be disturbed by what goes wrong with that."""
         try:
-            if isinstance(outcome, PoolError):
-                write_error(exchange, self._control.new_id(), _refusal(outcome))
-            else:
+            if isinstance(outcome, InvokeResult):
                 exchange.respond(200, _answer_headers(outcome), outcome.payload)
+            else:
+                write_error(exchange, self._control.new_id(), _refusal(outcome))
         except Exception:  # noqa: BLE001 - the boundary "HTTP request"
             _log.exception("%s %s could not be answered", exchange.method, exchange.path)
             exchange.close()
