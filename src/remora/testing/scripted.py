@@ -159,7 +159,12 @@ class Actor:
 
     def print(self, text: str) -> None:
         """Write to standard output, without adding a newline."""
-        os.write(self._output, text.encode())
+        self.print_bytes(text.encode())
+
+    def print_bytes(self, data: bytes) -> None:
+        """Write to standard output; blocks while the pipe is full."""
+        while data:
+            data = data[os.write(self._output, data) :]
 
     def complain(self, text: str) -> None:
         """Write to standard error, without adding a newline."""
