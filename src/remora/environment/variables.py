@@ -103,6 +103,7 @@ def runtime_variables(
     return {
         **shared,
         **channel,
+        **_logging_variables(deployment),
         **{name: value for name, value in overridable.items() if name not in customer},
         "_AWS_XRAY_DAEMON_ADDRESS": XRAY_HOST,
         "_AWS_XRAY_DAEMON_PORT": XRAY_PORT,
@@ -112,6 +113,15 @@ def runtime_variables(
         "LAMBDA_TASK_ROOT": paths.task,
         "LAMBDA_RUNTIME_DIR": paths.runtime,
     }
+
+
+def _logging_variables(deployment: Deployment) -> dict[str, str]:
+    """Return what tells the runtime to log JSON. Source: logs-metrics-billing specification, section 2.1."""
+    function = deployment.function
+    if function.log_format != "JSON":
+        return {}
+    level = function.logging("ApplicationLogLevel", "INFO")
+    return {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": level}
 
 
 WITHHELD_FROM_EXTENSIONS = frozenset(

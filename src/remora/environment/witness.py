@@ -55,8 +55,7 @@ class Witness:
             deployment.runtime.version_arn,
             initialization_type,
         )
-        logging = function.extra.get("LoggingConfig")
-        has_objects = isinstance(logging, dict) and logging.get("LogFormat") == "JSON"
+        has_objects = function.log_format == "JSON"
         self._journal = journal
         self._broadcast = Broadcast(
             Teller(subject), make_socket=make_socket, clock=clock, tasks=tasks, has_objects=has_objects

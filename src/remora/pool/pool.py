@@ -28,7 +28,9 @@ from remora.lifecycle.messages import Reason
 from remora.pool.assign import Counts, Verdict, assign
 from remora.pool.base import PoolError, ProvisioningFailed, Throttled
 from remora.sandbox.base import Mount, SandboxError, SandboxPlan
+from remora.telemetry.facts import Subject, Teller
 from remora.telemetry.journal import Journal
+from remora.telemetry.system_log import SystemLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,6 +300,7 @@ class Pool:
             version=function.version,
             memory_mib=function.memory_mib,
             reports_every_init=provisioning is not None,
+            system_log=_system_log(group.deployment, stream, initialization_type),
         )
         place = Place(
             self._settings.region,
@@ -525,6 +528,24 @@ class Pool:
         while not is_reached():
             self._changed.clear()
             await self._changed.wait()
+
+
+def _system_log(deployment: Deployment, stream: str, initialization_type: str) -> SystemLog | None:
+    """Return who writes the platform's lines of a function that logs JSON; None for one that logs text."""
+    function, runtime = deployment.function, deployment.runtime
+    if function.log_format != "JSON":
+        return None
+    subject = Subject(
+        function.name,
+        function.version,
+        function.arn,
+        function.memory_mib,
+        stream,
+        runtime.version,
+        runtime.version_arn,
+        initialization_type,
+    )
+    return SystemLog(Teller(subject, holds_failures=False), function.logging("SystemLogLevel", "INFO"))
 
 
 def _new_credentials() -> Credentials:

@@ -53,7 +53,18 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
     last_update_status_reason: str | None = None
     last_update_status_reason_code: str | None = None
     extra: dict[str, object] = {}
-    """Members that are stored and echoed but change nothing here (TracingConfig, VpcConfig, …)."""
+    """Members that are stored and echoed but change little here (TracingConfig, VpcConfig, …)."""
+
+    def logging(self, member: str, default: str) -> str:
+        """Return a member of LoggingConfig."""
+        config = self.extra.get("LoggingConfig")
+        value = config.get(member, default) if isinstance(config, dict) else default
+        return value if isinstance(value, str) else default
+
+    @property
+    def log_format(self) -> str:
+        """`Text` or `JSON`."""
+        return self.logging("LogFormat", "Text")
 
 
 class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):

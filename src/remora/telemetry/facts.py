@@ -110,12 +110,14 @@ class Teller:
 
     Args:
         subject: Whose.
+        holds_failures: True if the report of a failed invocation is told when the reset is over, not before.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, *, holds_failures: bool = True) -> None:
         self.trace_id = ""
         """Trace header of the present invocation; empty if it has none."""
         self._subject = subject
+        self._holds_failures = holds_failures
         self._tracing: dict[str, str] | None = None
         self._phase = ""
         self._is_runtime_started = self._is_runtime_ready = False
@@ -237,7 +239,7 @@ class Teller:
         report = Fact(
             "platform.report", now_ms, happened.at_us, self._report(happened, how, now_ms, memory_peak_mib)
         )
-        if happened.detail not in ("error", "timeout"):
+        if happened.detail not in ("error", "timeout") or not self._holds_failures:
             return [*facts, end, report]
         fault = Fact("platform.fault", now_ms, happened.at_us, _fault(happened.request_id, how))
         self._held = [fault, end, report]

@@ -8,10 +8,12 @@ from remora.lifecycle.messages import Happened, Kind
 from remora.spec.limits import LOG_TAIL_BYTES_MAX
 from remora.telemetry.logs import LogLine
 from remora.telemetry.report import init_start, platform_lines
+from remora.telemetry.system_log import write_record
 
 if TYPE_CHECKING:
     from remora.kit.clock import Clock
     from remora.telemetry.logs import LogStore
+    from remora.telemetry.system_log import SystemLog
     from remora.telemetry.timeline import Timeline
 
 _TAIL_KEPT_BYTES = 16 * LOG_TAIL_BYTES_MAX
@@ -31,6 +33,7 @@ class Journal:
         version: The function's version.
         memory_mib: The function's memory size.
         reports_every_init: True if the log tells of an init that succeeded, too.
+        system_log: Writes the platform's lines in a log of format JSON; None for format Text.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Journal:
         version: str,
         memory_mib: int,
         reports_every_init: bool = False,
+        system_log: SystemLog | None = None,
     ) -> None:
         self.group = group
         self.stream = stream
@@ -53,12 +57,14 @@ class Journal:
         self._version = version
         self._memory_mib = memory_mib
         self._reports_every_init = reports_every_init
+        self._system_log = system_log
         self._request_id = ""
         self._tail = bytearray()
 
     def init_start(self, version: str, version_arn: str) -> None:
         """Write the first line of an init; it is not part of the tail."""
-        self._append(init_start(version, version_arn))
+        if self._system_log is None:
+            self._append(init_start(version, version_arn))
 
     def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
         """
@@ -73,17 +79,21 @@ class Journal:
         if happened.kind is Kind.INVOKE_STARTED:
             self._request_id = happened.request_id
         peak_mib = -(-memory_peak_bytes // (1024 * 1024))
-        lines = platform_lines(
+        for line in self._platform_lines(happened, peak_mib):
+            self._write(line)
+        if is_end:
+            self._request_id = ""
+
+    def _platform_lines(self, happened: Happened, peak_mib: int) -> list[str]:
+        if self._system_log is not None:
+            return self._system_log.lines(happened, self._clock.wall_ms(), peak_mib)
+        return platform_lines(
             happened,
             self._version,
             self._memory_mib,
             peak_mib,
             reports_every_init=self._reports_every_init,
         )
-        for line in lines:
-            self._write(line)
-        if is_end:
-            self._request_id = ""
 
     def printed(self, lines: list[str], time_ms: int = 0) -> None:
         """
@@ -100,13 +110,20 @@ class Journal:
 
     def subscribed(self, api: str, name: str, state: str, types: tuple[str, ...]) -> None:
         """Write down that an extension subscribed; `api` is `TELEMETRY` or `LOGS`."""
+        if self._system_log is not None:
+            record = {"name": name, "state": state, "types": list(types)}
+            self._write(write_record(f"platform.{api.lower()}Subscription", self._clock.wall_ms(), record))
+            return
         shown = ", ".join(each.capitalize() for each in types)
         self._write(f"{api}\tName: {name}\tState: {state}\tTypes: [{shown}]")
 
     def take_tail(self) -> bytes:
         """Return the last 4096 bytes written since the last call, and begin a new tail."""
         tail = bytes(self._tail[-LOG_TAIL_BYTES_MAX:])
+        is_cut_within = len(self._tail) > len(tail) and self._tail[-len(tail) - 1] != ord("\n")
         self._tail.clear()
+        if is_cut_within and self._system_log is not None:
+            return tail.partition(b"\n")[2]  # records are whole or not there
         return tail
 
     def _write(self, line: str) -> None:
