@@ -20,6 +20,7 @@ _PRESIGNED: Final = re.compile(
 )
 _TARGETS: Final = {
     b"Logs_20140328": "logs",
+    b"GraniteServiceVersion20100801": "monitoring",
     b"AmazonSSM": "ssm",
     b"AmazonEC2ContainerRegistry_V20150921": "ecr",
 }

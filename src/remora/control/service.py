@@ -24,10 +24,11 @@ from remora.spec.lambda_api import Route
 from remora.store.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
     from typing import Any
 
     from remora.control.context import Control
+    from remora.control.services.neighbour import Neighbour
     from remora.http.exchange import Exchange
 
 _log = logging.getLogger("remora.control")
@@ -52,10 +53,12 @@ class LambdaService:
 
     Args:
         control: What the operations are given.
+        neighbours: Other AWS services behind the same endpoint, by their names in the scope of signatures.
     """
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, neighbours: Mapping[str, Neighbour] | None = None) -> None:
         self._control = control
+        self._neighbours = neighbours or {}
         self._invocations = Invocations(control)
         self._find = lru_cache(_ROUTES_MAX)(control.api.route)
 
@@ -121,10 +124,14 @@ class LambdaService:
         if exchange.path.startswith(PREFIX):
             return download(self._control, exchange)
         service = service_of(exchange)
+        neighbour = self._neighbours.get(service)
+        if neighbour is not None:
+            return neighbour.answer(exchange)
         if service != LAMBDA:
+            offered = ", ".join((LAMBDA, *self._neighbours))
             raise not_found(
                 f"There is no operation {exchange.method.decode('latin-1')} "
-                f"{exchange.path.decode('latin-1')} here: this node offers lambda, not {service}."
+                f"{exchange.path.decode('latin-1')} here: this node offers {offered}, not {service}."
             )
         route = exchange.slot
         if not isinstance(route, Route):

@@ -88,6 +88,36 @@ def parse_request(
     return found
 
 
+def read_document(shapes: Mapping[str, Shape], shape: Shape, document: Any) -> dict[str, Any]:
+    """
+    Collect an operation's input from a document that has all of it.
+
+    Args:
+        shapes: All shapes by name.
+        shape: The operation's input structure.
+        document: What was sent.
+
+    Returns:
+        As `parse_request`.
+
+    Raises:
+        ApiError: SerializationException if a value has the wrong type.
+    """
+    found: dict[str, Any] | None = _typed(shapes, shape, document)
+    return found or {}
+
+
+def write_document(shapes: Mapping[str, Shape], shape: Shape, reply: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Lay out a reply that is one document, ready for JSON.
+
+    Raises:
+        AssertionError: If the reply has a member that the model does not know (our bug).
+    """
+    document: dict[str, Any] = _plain(shapes, shape, reply)
+    return document
+
+
 def make_answer(
     shapes: Mapping[str, Shape], shape: Shape | None, status: int, reply: Mapping[str, Any]
 ) -> Answer:
