@@ -164,7 +164,7 @@ class Node:
             payload=json.loads(body) if body else None,
             error=got.get("FunctionError"),
             request_id=got["ResponseMetadata"]["RequestId"],
-            log=base64.b64decode(got.get("LogResult", "")).decode(),
+            log=base64.b64decode(got.get("LogResult", "")).decode(errors="replace"),
         )
 
     # --- looking ------------------------------------------------------------------------------------------
