@@ -96,7 +96,7 @@ def test_over_tcp_each_event_is_a_line(stage, run):
     run(scenario())
 
 
-@pytest.mark.case("TEL-23", "LOG-10")
+@pytest.mark.case("TEL-23")
 def test_deliveries_use_the_chosen_method(stage, run):
     async def scenario():
         async with listening() as put, listening() as post:
