@@ -2,7 +2,8 @@
 
 import asyncio
 
-from remora.telemetry.logs import LogLine, LogStore
+from remora.telemetry.log_files import LogLine
+from remora.telemetry.logs import LogStore
 
 
 def test_waiting_in_the_very_moment_in_which_the_writing_has_ended(tmp_path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from remora.lifecycle.messages import Happened, Kind
 from remora.spec.limits import LOG_TAIL_BYTES_MAX
-from remora.telemetry.logs import LogLine
+from remora.telemetry.log_files import LogLine
 from remora.telemetry.report import init_start, platform_lines
 from remora.telemetry.system_log import write_record
 

@@ -1,35 +1,39 @@
 """
-Log groups and streams on disk, and followers of what is being written.
+The node's log groups, for its event loop: lines to write, and followers of what is being written.
 
-A stream is one file of JSON lines. Lines are collected in memory and written by a thread a few milliseconds
-later: the event loop never waits for a disk. What a node killed with SIGKILL had not written yet (at most
-`FLUSH_AFTER_S`) is lost.
+Lines are collected in memory and written by a thread a few milliseconds later: the event loop never waits for
+a disk. What a node killed with SIGKILL had not written yet (at most `FLUSH_AFTER_S`) is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import msgspec
 
+from remora.kit.clock import SystemClock
+from remora.telemetry.log_files import LogFiles, LogLimits
+from remora.telemetry.log_queries import Range, search
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-FLUSH_AFTER_S = 0.02
-FOLLOWER_LINES_MAX = 10_000
+    from remora.kit.clock import Clock
+    from remora.telemetry.log_files import LogLine
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FLUSH_AFTER_S: Final = 0.02
+PENDING_LINES_MAX: Final = 1_000_000
+"""More lines than this do not wait for a disk that does not take them; what comes then is lost."""
+FOLLOWER_LINES_MAX: Final = 10_000
 """A follower that is this far behind loses its oldest lines."""
-
-
-class LogLine(msgspec.Struct, frozen=True, array_like=True):
-    """One line of a log stream; `message` has no newline at its end."""
-
-    timestamp_ms: int
-    message: str
-    request_id: str = ""
+_EXPIRE_MS: Final = 60_000
+"""How often it is looked for what is too old."""
 
 
 class StreamLine(msgspec.Struct, frozen=True):
@@ -83,15 +87,19 @@ class LogStore:
 
     Args:
         directory: Where the groups are kept; made if it is not there.
+        limits: How much is kept.
+        clock: The node's clock.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, limits: LogLimits | None = None, clock: Clock | None = None) -> None:
+        self._files = LogFiles(directory, limits or LogLimits())
+        self._clock = clock or SystemClock()
         self._pending: dict[tuple[str, str], list[LogLine]] = {}
+        self._pending_lines = self._lost_lines = 0
         self._followers: set[Follower] = set()
         self._flush_handle: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
-        self._encoder = msgspec.json.Encoder()
+        self._expired_ms = 0
 
     def append(self, group: str, stream: str, line: LogLine) -> None:
         """Add a line; returns at once."""
@@ -99,7 +107,11 @@ class LogStore:
 
     def extend(self, group: str, stream: str, lines: Sequence[LogLine]) -> None:
         """Add lines; returns at once."""
-        self._pending.setdefault((group, stream), []).extend(lines)
+        if self._pending_lines + len(lines) > PENDING_LINES_MAX:
+            self._lost_lines += len(lines)
+        else:
+            self._pending_lines += len(lines)
+            self._pending.setdefault((group, stream), []).extend(lines)
         if self._flush_handle is None:
             self._flush_handle = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._start_flush)
         for follower in self._followers:
@@ -122,10 +134,48 @@ class LogStore:
         for follower in self._followers:
             follower.end()
 
+    async def ask(
+        self, question: Callable[Concatenate[LogFiles, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """
+        Answer a question about what is on disk, in a thread; what was appended so far is there.
+
+        Args:
+            question: Called with the files and the arguments that follow.
+            args: Its arguments.
+            kwargs: The same.
+        """
+        await self.flush()
+        return await asyncio.to_thread(question, self._files, *args, **kwargs)
+
+    async def pages(
+        self, group: str, *, since_ms: int = 0, keeps: Callable[[str, LogLine], bool] | None = None
+    ) -> AsyncIterator[list[StreamLine]]:
+        """
+        Yield a group's lines of all streams page by page, oldest first; none for an unknown group.
+
+        Args:
+            group: The group.
+            since_ms: Only lines that are not older, milliseconds since 1970.
+            keeps: Tells, for stream and line, whether it is wanted; None for all.
+        """
+        after = None
+        while True:
+            page = await self.ask(search, group, None, Range(since_ms), keeps=keeps or _keep_all, after=after)
+            yield [
+                StreamLine(line.timestamp_ms, key.stream, line.message, line.request_id)
+                for key, line in page.lines
+            ]
+            after = page.next
+            if after is None:
+                return
+
     async def read(self, group: str, *, since_ms: int = 0, request_id: str = "") -> list[StreamLine]:
         """Return a group's lines of all streams, oldest first; none for an unknown group."""
-        await self.flush()
-        return await asyncio.to_thread(self._read, group, since_ms, request_id)
+        pages = self.pages(
+            group, since_ms=since_ms, keeps=lambda _, line: request_id in ("", line.request_id)
+        )
+        return [line async for page in pages for line in page]
 
     async def flush(self) -> None:
         """Write what is pending."""
@@ -143,6 +193,7 @@ class LogStore:
         if self._writing is not None or not self._pending:
             return
         pending, self._pending = self._pending, {}
+        self._pending_lines = 0
         self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, pending)
         self._writing.add_done_callback(self._flushed)
 
@@ -151,30 +202,20 @@ class LogStore:
         if not future.cancelled() and (error := future.exception()) is not None:
             context = {"message": "log lines could not be written; they are lost", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
+        if self._lost_lines:
+            text = f"{self._lost_lines} log lines were lost: the disk is too slow for them"
+            self._lost_lines = 0
+            asyncio.get_running_loop().call_exception_handler({"message": text})
         if self._pending and self._flush_handle is None:
             self._start_flush()
 
-    def _path(self, group: str, stream: str) -> Path:
-        return self._directory / quote(group, safe="") / f"{quote(stream, safe='')}.jsonl"
-
     def _write(self, pending: dict[tuple[str, str], list[LogLine]]) -> None:
-        for (group, stream), lines in pending.items():
-            path = self._path(group, stream)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                file.write(self._encoder.encode_lines(lines))
+        now_ms = self._clock.wall_ms()
+        self._files.write(pending, now_ms)
+        if now_ms - self._expired_ms > _EXPIRE_MS:
+            self._expired_ms = now_ms
+            self._files.expire(now_ms)
 
-    def _read(self, group: str, since_ms: int, request_id: str) -> list[StreamLine]:
-        decoder = msgspec.json.Decoder(LogLine)
-        found: list[StreamLine] = []
-        for path in sorted((self._directory / quote(group, safe="")).glob("*.jsonl")):
-            stream = unquote(path.stem)
-            for raw in path.read_bytes().splitlines():
-                try:
-                    line = decoder.decode(raw)
-                except msgspec.DecodeError:
-                    continue  # the last line of a node that was killed while writing
-                if line.timestamp_ms >= since_ms and request_id in ("", line.request_id):
-                    found.append(StreamLine(line.timestamp_ms, stream, line.message, line.request_id))
-        found.sort(key=lambda line: line.timestamp_ms)
-        return found
+
+def _keep_all(_stream: str, _line: LogLine) -> bool:
+    return True
