@@ -203,7 +203,7 @@ class EnvironmentApi:
             return
         try:
             body = _decode_registration(exchange.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             text = str(error) if exchange.body else "unexpected end of JSON input"
             self._forbid(exchange, "InvalidRequestFormat", text)
             return

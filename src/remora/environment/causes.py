@@ -75,7 +75,7 @@ def read_cause(text: bytes) -> bytes | None:
     """
     try:
         cause = _decode_cause(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not (cause.exceptions or cause.working_directory or cause.paths or cause.message):
         return None
@@ -113,7 +113,7 @@ def split_error(body: bytes) -> ErrorBody:
     """Take an error that comes with its cause apart; a body that is none becomes a text that says so."""
     try:
         error = _decode_error(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ErrorBody(_INVALID, "application/octet-stream", None)
     members: dict[str, object] = {"errorMessage": error.errorMessage, "errorType": error.errorType}
     if error.stackTrace:

@@ -91,7 +91,7 @@ def read_init_error(exchange: Exchange) -> Posted:
     """Read an error of init; whether it is JSON decides what it is called, not the runtime."""
     try:
         msgspec.json.decode(exchange.body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Posted(exchange.body, "application/octet-stream")
     return Posted(exchange.body, "application/json")
 
