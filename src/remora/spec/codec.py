@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 
+_NUMBERS_END = 2**63
+"""No number of the model is as great as this; Python's own have no bound."""
+
 
 class Answer(NamedTuple):
     """What goes on the wire: status, headers (name, value) and the body."""
@@ -207,7 +210,7 @@ def _typed(shapes: Mapping[str, Shape], shape: Shape, value: Any) -> Any:
 
 
 def _scalar(shape: Shape, value: Any) -> Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _NUMBERS_END
     match shape.kind:
         case "string" if isinstance(value, str):
             return value
