@@ -1,0 +1,47 @@
+#!/usr/bin/env node
+// An external extension that subscribes through the Logs API over HTTP and prints every event that it hears of.
+const http = require("http");
+const path = require("path");
+
+const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
+
+function ask(method, target, headers, body) {
+  return new Promise((resolve, reject) => {
+    const request = http.request({ host, port, method, path: target, headers }, (answer) => {
+      let text = "";
+      answer.on("data", (part) => (text += part));
+      answer.on("end", () => resolve({ text, headers: answer.headers }));
+    });
+    request.on("error", reject);
+    request.end(body);
+  });
+}
+
+const server = http.createServer((request, answer) => {
+  let text = "";
+  request.on("data", (part) => (text += part));
+  request.on("end", () => {
+    for (const event of JSON.parse(text)) console.log("heard:", JSON.stringify(event));
+    answer.end("OK");
+  });
+});
+
+server.listen(4244, "0.0.0.0", async () => {
+  const name = { "Lambda-Extension-Name": path.basename(process.argv[1]) };
+  const events = JSON.stringify({ events: ["INVOKE", "SHUTDOWN"] });
+  const registered = await ask("POST", "/2020-01-01/extension/register", name, events);
+  const identity = { "Lambda-Extension-Identifier": registered.headers["lambda-extension-identifier"] };
+  const wish = JSON.stringify({
+    schemaVersion: "2021-03-18",
+    types: ["platform", "function"],
+    buffering: { timeoutMs: 25 },
+    destination: { protocol: "HTTP", URI: "http://sandbox.localdomain:4244/" },
+  });
+  console.log("subscribed:", (await ask("PUT", "/2020-08-15/logs", identity, wish)).text);
+  for (;;) {
+    const event = JSON.parse((await ask("GET", "/2020-01-01/extension/event/next", identity)).text);
+    if (event.eventType === "SHUTDOWN") break;
+  }
+  console.log("the end");
+  process.exit(0);
+});

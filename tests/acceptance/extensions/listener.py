@@ -1,0 +1,51 @@
+#!/var/lang/bin/python3
+"""An external extension that subscribes over HTTP and prints every event that it hears of."""
+
+import http.client
+import json
+import os
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+
+def say(text):
+    os.write(1, f"{text}\n".encode())
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        for event in json.loads(self.rfile.read(int(self.headers["Content-Length"]))):
+            say(f"heard: {json.dumps(event)}")
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+server = HTTPServer(("sandbox.localdomain", 4243), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+link = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+name = {"Lambda-Extension-Name": Path(sys.argv[0]).name}
+link.request("POST", "/2020-01-01/extension/register", '{"events":["INVOKE","SHUTDOWN"]}', name)
+answer = link.getresponse()
+answer.read()
+headers = {"Lambda-Extension-Identifier": answer.headers["Lambda-Extension-Identifier"]}
+wish = {
+    "schemaVersion": "2025-01-29",
+    "types": ["platform", "function"],
+    "buffering": {"timeoutMs": 25},
+    "destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:4243/"},
+}
+link.request("PUT", "/2022-07-01/telemetry", json.dumps(wish), headers)
+say(f"subscribed: {link.getresponse().read().decode()}")
+while True:
+    link.request("GET", "/2020-01-01/extension/event/next", headers=headers)
+    if json.load(link.getresponse())["eventType"] == "SHUTDOWN":
+        say("the end")
+        break
