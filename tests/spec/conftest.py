@@ -12,6 +12,8 @@ from remora.node.drivers import sandbox_driver
 from remora.testing.stage import open_stage
 
 PRELUDE = Path(__file__).with_name("inside.py").read_text()
+PATIENCE_S = 30
+"""How long an invocation may take on a busy machine."""
 
 
 def written(program):
@@ -36,7 +38,7 @@ def real(tmp_path: Path):
         programs |= {f"opt/extensions/{name}": text for name, text in (extensions or {}).items()}
         texts = {path: written(text) for path, text in programs.items()}
         driver = sandbox_driver("bubblewrap", tmp_path / "environments", "spec")
-        async with open_stage(tmp_path, driver, texts, **members) as it:
+        async with open_stage(tmp_path, driver, texts, **{"timeout_s": PATIENCE_S, **members}) as it:
             yield it
 
     return make

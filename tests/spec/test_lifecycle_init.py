@@ -79,10 +79,11 @@ def test_the_runtime_starts_after_the_registration(stage, run):
     run(scenario())
 
 
+@pytest.mark.slow
 @pytest.mark.case("LC-3")
 def test_extensions_register_side_by_side(stage, run):
     async def slow(actor):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
         await extend(actor)
 
     async def scenario():
@@ -90,7 +91,7 @@ def test_extensions_register_side_by_side(stage, run):
             await it.invoke()
             at = times(it)
             waited_us = at["process.started", "runtime"] - at["init.started", None]
-            assert 100_000 <= waited_us < 190_000
+            assert 300_000 <= waited_us < 590_000
 
     run(scenario())
 
@@ -155,7 +156,7 @@ def test_an_init_over_the_limit_is_made_again_within_the_invocation(stage, run):
             await it.logged("REPORT RequestId")
             init_report, start, end, report = await it.log()
             assert init_report.endswith(" ms\tPhase: init\tStatus: timeout")
-            assert 50 <= milliseconds("INIT_REPORT Init Duration", init_report) < 80
+            assert 50 <= milliseconds("INIT_REPORT Init Duration", init_report) < 500
             assert start.startswith("START")
             assert end.startswith("END")
             # and the init within it is part of its duration
@@ -248,7 +249,7 @@ def test_provisioned_concurrency_gives_an_init_more_time(stage, run):
             await it.pool.provision(it.deployment)
             assert it.pool.environments()[0]["state"] == "idle"
             (report,) = await it.log()
-            assert re.fullmatch(r"INIT_REPORT Init Duration: 1[0-9]{2}\.[0-9]{2} ms\tPhase: init", report)
+            assert re.fullmatch(r"INIT_REPORT Init Duration: [1-9][0-9]{2}\.[0-9]{2} ms\tPhase: init", report)
             assert (await it.invoke(b"1")).payload == b"1"
             assert it.driver.sandboxes[0].started == ["runtime"]
 

@@ -98,7 +98,7 @@ def test_fork_bomb(real, run):
     """
 
     async def scenario():
-        async with real(program, timeout_s=1, memory_mib=3008, settings={"linger_s": 10}) as it:
+        async with real(program, timeout_s=1, memory_mib=3008) as it:
             wild = asyncio.create_task(it.invoke(b'"wild"'))
             await serve_beside(it, wild)
             assert failed(await wild, "Sandbox.Timedout", "Task timed out after 1.00 seconds")

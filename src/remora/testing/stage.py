@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
 LOG_GROUP = "/aws/lambda/f"
+LINGER_S = 10.0
+"""An environment that is about to be done, or is being reset, is waited for even on a busy machine."""
 SCENE_S = 60.0
 """A scenario that takes longer hangs."""
 
@@ -157,7 +159,7 @@ async def open_stage(
     layout = RuntimeLayout("provided.al2023", (), ("/var/task/bootstrap", "/opt/bootstrap"))
     deployment = Deployment("k", function_version(**members), task, opt, layout)
     logs, timelines, tasks = LogStore(directory / "logs"), WatchedTimelines(), TaskSet("stage")
-    chosen = PoolSettings(environments, "us-east-1", **(settings or {}))
+    chosen = PoolSettings(environments, "us-east-1", **{"linger_s": LINGER_S, **(settings or {})})
     pool = Pool(
         driver,
         chosen,
