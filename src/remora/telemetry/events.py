@@ -6,6 +6,7 @@ Pure. Source: telemetry-api specification, sections 5.1, 6.14 and 6.15; logs-api
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -45,11 +46,12 @@ _LOGS: Final[dict[str, frozenset[str]]] = {
     "platform.extension": frozenset({"name", "state", "events"}),
     "platform.logsSubscription": frozenset({"name", "state", "types"}),
 }
-"""
-What the Logs API knows, apart from faults, which are text.
-
-It tells of inits only where they are made ahead on purpose; no environment here is.
-"""
+"""What the Logs API knows, apart from faults, which are text."""
+_LOGS_OF_INITS: Final[dict[str, frozenset[str]]] = {
+    "platform.initRuntimeDone": frozenset({"initializationType", "status"}),
+    "platform.initReport": frozenset({"initializationType", "metrics"}),
+}
+"""What its newer schema knows of an init that is not made on demand."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,11 +83,18 @@ def _logs_record(fact: Fact, version: str) -> dict[str, Any] | str | None:
     if isinstance(fact.record, str):
         return fact.record
     kept = _LOGS.get(fact.type)
-    if kept is None or (version == LOGS_V1 and fact.type == "platform.runtimeDone"):
+    if version == LOGS_V1:
+        kept = None if fact.type == "platform.runtimeDone" else kept
+    elif fact.record.get("initializationType", "on-demand") != "on-demand":
+        kept = _LOGS_OF_INITS.get(fact.type)
+    if kept is None:
         return None
     record = {name: value for name, value in fact.record.items() if name in kept}
     if record.get("status") == "error":
         record["status"] = "failure"
+    if fact.type == "platform.initReport":
+        duration_ms = record["metrics"]["durationMs"]
+        record["metrics"] = {"durationMs": duration_ms, "billedDurationMs": math.ceil(duration_ms)}
     if "tracing" in record:
         record["tracing"] = {name: value for name, value in record["tracing"].items() if name != "spanId"}
     return record
@@ -97,7 +106,8 @@ def write_lines(category: str, texts: Iterable[str], time_ms: int, at_us: int) -
     entries = []
     for text in texts:
         written = _encode(text)
-        entries.append(Entry(b"%b%b}" % (head, written), len(written) - 2, at_us))
+        size_bytes = len(text) if text.isascii() else len(text.encode())
+        entries.append(Entry(b"%b%b}" % (head, written), size_bytes, at_us))
     return entries
 
 
