@@ -480,3 +480,27 @@ def test_json_is_compact_and_readable(stage, run):
             assert json.loads(batch.body)
 
     run(scenario())
+
+
+def test_what_there_was_no_room_for_before_anybody_subscribed_is_counted(stage, run):
+    lines = [f"{number:05d}\n" for number in range(30_000)]
+
+    async def scenario():
+        async def verbose(actor):
+            await actor.register("INVOKE", "SHUTDOWN")
+            await asyncio.to_thread(actor.print, "".join(lines))
+            for body in (wish(late, "extension"), wish(other, "function")):
+                await subscribe(actor, body)
+            await actor.follow()
+
+        async with listening() as late, listening() as other:
+            async with stage({"runtime": printing("x\n"), EXT: verbose}) as it:
+                await it.invoke()
+            dropped = late.records("platform.logsDropped")
+            got = late.records("extension")
+            assert got == sorted(set(got))
+            assert got[0] == lines[0]
+            assert len(got) + dropped[-1]["droppedRecords"] == len(lines)
+            assert "platform.logsDropped" not in other.types
+
+    run(scenario())

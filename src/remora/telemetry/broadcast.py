@@ -37,6 +37,8 @@ FLUSH_S: Final = 1.0
 HISTORY_ITEMS_MAX: Final = 10_000
 HISTORY_BYTES_MAX: Final = 1_048_576
 """What is recorded of an init for those who subscribe late; what comes after that counts as dropped."""
+FACT_BYTES: Final = 300
+"""What a platform event counts for in that; few are longer."""
 
 SUBSCRIBED: Final = b'"OK"'
 ALREADY_SUBSCRIBED: Final = b'"AlreadySubscribed"'
@@ -102,7 +104,8 @@ class Broadcast:
         self._subscribers: list[Subscriber] = []
         self._history: list[Fact | Printed] | None = None
         self._history_items = self._history_bytes = 0
-        self._missed_items = self._missed_bytes = 0
+        self._missed: dict[str, tuple[int, int]] = {}
+        """Records, and bytes of them, for which the history had no room, by category."""
         self._flushing: list[Callable[[], None]] = []
         self._flush_timer: asyncio.TimerHandle | None = None
         self._is_flushed = False
@@ -151,8 +154,9 @@ class Broadcast:
         subscriber = Subscriber(subscription, delivery)
         for each in self._history or ():
             queue.put(self._entries(each, subscriber))
-        if self._missed_items and {"function", "extension"} & set(subscription.types):
-            queue.drop(self._missed_items, self._missed_bytes)
+        for category in subscription.types:
+            if category in self._missed:
+                queue.drop(*self._missed[category])
         self._subscribers.append(subscriber)
         queue.flush()
         delivery.step()
@@ -183,7 +187,8 @@ class Broadcast:
         self._is_flushed = False
         if self._history is None:
             self._history = []
-            self._history_items = self._history_bytes = self._missed_items = self._missed_bytes = 0
+            self._history_items = self._history_bytes = 0
+            self._missed.clear()
         self.resume()
 
     def printed(self, category: str, lines: list[str], end: str) -> None:
@@ -222,20 +227,18 @@ class Broadcast:
     def _record(self, what: Fact | Printed) -> None:
         assert self._history is not None, "something was recorded after the window had closed"
         if isinstance(what, Fact):
-            self._history.append(what)
-            return
-        size_bytes = sum(map(len, what.texts))
-        items = len(what.texts)
-        if (
-            self._history_items + items > HISTORY_ITEMS_MAX
-            or self._history_bytes + size_bytes > HISTORY_BYTES_MAX
-        ):
-            self._missed_items += items
-            self._missed_bytes += size_bytes
-            return
+            category, items, size_bytes = "platform", 1, FACT_BYTES
+        else:
+            category, items, size_bytes = what.category, len(what.texts), sum(map(len, what.texts))
         self._history_items += items
         self._history_bytes += size_bytes
-        self._history.append(what)
+        if self._history_items <= HISTORY_ITEMS_MAX and self._history_bytes <= HISTORY_BYTES_MAX:
+            self._history.append(what)
+            return
+        self._history_items -= items
+        self._history_bytes -= size_bytes
+        missed_items, missed_bytes = self._missed.get(category, (0, 0))
+        self._missed[category] = (missed_items + items, missed_bytes + size_bytes)
 
     def _entries(self, what: Fact | Printed, subscriber: Subscriber) -> list[Entry]:
         subscription = subscriber.subscription

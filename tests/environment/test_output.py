@@ -1,0 +1,73 @@
+"""What processes print, cut into lines and frames, however it arrives."""
+
+import pytest
+
+from remora.environment.output import FRAME_HEAD, LINE_BYTES_MAX, Frames, Lines
+
+
+def frame(payload, kind=0xA55A000F, time_us=1_927_879_200_123_456):
+    return FRAME_HEAD.pack(kind, len(payload), time_us) + payload
+
+
+def framed(*parts):
+    written = []
+    frames = Frames(lambda text, time_ms: written.append((text, time_ms)))
+    for part in parts:
+        frames.take(part)
+    frames.end()
+    return written
+
+
+def lined(*parts):
+    written = []
+    lines = Lines(lambda texts, end: written.extend(text + end for text in texts))
+    for part in parts:
+        lines.take(part)
+    lines.end()
+    return written
+
+
+@pytest.mark.case("MB-19", partly="levels are not told apart: nothing is filtered by level yet")
+def test_a_frame_is_an_event_with_its_time():
+    payload = b'{"level":"ERROR","message":"x"}'
+    assert framed(frame(payload, 0xA55A0016)) == [(payload.decode(), 1_927_879_200_123)]
+
+
+@pytest.mark.case("MB-20", partly="shown at the cutter; with a runtime in tests/acceptance/test_telemetry.py")
+def test_a_frame_may_hold_many_lines():
+    assert framed(frame(b"one\ntwo")) == [("one\ntwo", 1_927_879_200_123)]
+
+
+def test_frames_may_be_torn_anywhere():
+    said = frame(b"one") + frame("zwei ü".encode()) + frame(b"") + frame(b"three\n")
+    expected = ["one", "zwei ü", "three\n"]
+    for at in range(len(said) + 1):
+        assert [text for text, _ in framed(said[:at], said[at:])] == expected
+    assert [text for text, _ in framed(*(said[at : at + 1] for at in range(len(said))))] == expected
+
+
+def test_what_is_no_frame_is_written_as_it_is():
+    assert [text for text, _ in framed(b"this is just text, and longer than a head\n")] == [
+        "this is just text, and longer than a head\n"
+    ]
+    assert [text for text, _ in framed(b"short")] == ["short"]
+    assert [text for text, _ in framed(frame(b"cut off")[:-3])] == ["cut "]
+
+
+def test_a_frame_without_end_is_not_kept():
+    parts = [FRAME_HEAD.pack(0xA55A000F, 2**32 - 1, 0), *[b"x" * 65_536] * 20]
+    written = framed(*parts)
+    assert "".join(text for text, _ in written) == "x" * (20 * 65_536)
+    assert max(len(text) for text, _ in written) == LINE_BYTES_MAX
+
+
+def test_lines_may_be_torn_anywhere():
+    said = "one\n\nzwei ü\nend".encode()
+    for at in range(len(said) + 1):
+        assert lined(said[:at], said[at:]) == ["one\n", "\n", "zwei ü\n", "end"]
+
+
+def test_a_line_without_end_is_not_kept():
+    written = lined(*[b"x" * 65_536] * 20, b"y\n")
+    assert "".join(written) == "x" * (20 * 65_536) + "y\n"
+    assert max(map(len, written)) <= LINE_BYTES_MAX + 65_536
