@@ -36,9 +36,9 @@ FLUSH_S: Final = 1.0
 """How long a shutdown waits in total until subscribers have what was there."""
 HISTORY_ITEMS_MAX: Final = 10_000
 HISTORY_BYTES_MAX: Final = 1_048_576
-"""What is recorded of an init for those who subscribe late; what comes after that counts as dropped."""
-FACT_BYTES: Final = 300
-"""What a platform event counts for in that; few are longer."""
+"""Lines that are recorded of an init for those who subscribe late; what follows these counts as dropped."""
+HISTORY_FACTS_MAX: Final = 1_000
+"""The same for platform events."""
 
 SUBSCRIBED: Final = b'"OK"'
 ALREADY_SUBSCRIBED: Final = b'"AlreadySubscribed"'
@@ -103,7 +103,7 @@ class Broadcast:
         self._has_objects = has_objects
         self._subscribers: list[Subscriber] = []
         self._history: list[Fact | Printed] | None = None
-        self._history_items = self._history_bytes = 0
+        self._history_facts = self._history_items = self._history_bytes = 0
         self._missed: dict[str, tuple[int, int]] = {}
         """Records, and bytes of them, for which the history had no room, by category."""
         self._flushing: list[Callable[[], None]] = []
@@ -187,7 +187,7 @@ class Broadcast:
         self._is_flushed = False
         if self._history is None:
             self._history = []
-            self._history_items = self._history_bytes = 0
+            self._history_facts = self._history_items = self._history_bytes = 0
             self._missed.clear()
         self.resume()
 
@@ -227,16 +227,24 @@ class Broadcast:
     def _record(self, what: Fact | Printed) -> None:
         assert self._history is not None, "something was recorded after the window had closed"
         if isinstance(what, Fact):
-            category, items, size_bytes = "platform", 1, FACT_BYTES
-        else:
-            category, items, size_bytes = what.category, len(what.texts), sum(map(len, what.texts))
-        self._history_items += items
-        self._history_bytes += size_bytes
-        if self._history_items <= HISTORY_ITEMS_MAX and self._history_bytes <= HISTORY_BYTES_MAX:
-            self._history.append(what)
+            self._history_facts += 1
+            if self._history_facts <= HISTORY_FACTS_MAX:
+                self._history.append(what)
+            else:
+                self._miss("platform", 1, 0)
             return
-        self._history_items -= items
-        self._history_bytes -= size_bytes
+        room = 0
+        if not self._missed.keys() - {"platform"} and self._history_bytes < HISTORY_BYTES_MAX:
+            room = HISTORY_ITEMS_MAX - self._history_items
+        kept, missed = what.texts[:room], what.texts[room:]
+        if kept:
+            self._history_items += len(kept)
+            self._history_bytes += sum(map(len, kept))
+            self._history.append(what._replace(texts=kept))
+        if missed:
+            self._miss(what.category, len(missed), sum(map(len, missed)))
+
+    def _miss(self, category: str, items: int, size_bytes: int) -> None:
         missed_items, missed_bytes = self._missed.get(category, (0, 0))
         self._missed[category] = (missed_items + items, missed_bytes + size_bytes)
 
