@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,13 @@ def examples(count: int) -> settings:
 
 def endure(make: Callable[[], Callable[..., Any]]) -> None:
     """Run what `make` returns (a test that hypothesis feeds) with one seed after the other for `MINUTES`."""
-    fresh = settings(deadline=None, max_examples=ROUND, database=None, suppress_health_check=_CHECKS)
+    fresh = settings(
+        deadline=None,
+        max_examples=ROUND,
+        database=None,
+        suppress_health_check=_CHECKS,
+        phases=[Phase.generate],
+    )
     end = time.monotonic() + MINUTES * 60
     number = FIRST_SEED
     while time.monotonic() < end:

@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 import socket
-from contextlib import suppress
 
 import pytest
 import uvloop
@@ -86,14 +85,15 @@ async def converse(port, pieces, ending):
     heard = asyncio.ensure_future(reader.read())
     try:
         for piece in pieces:
+            if writer.is_closing():
+                break
             writer.write(piece)
             await asyncio.sleep(0)
-        if ending == "half":
-            with suppress(OSError):
-                writer.write_eof()
+        if ending == "half" and not writer.is_closing():
+            writer.write_eof()
         if ending in ("half", "stay"):
             await asyncio.wait([heard], timeout=SETTLE_S)
-        if ending == "reset":
+        if ending == "reset" and not writer.is_closing():
             linger = b"\x01\0\0\0\0\0\0\0"
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         return bytes(reader._buffer) + (heard.result() if heard.done() and not heard.exception() else b"")
