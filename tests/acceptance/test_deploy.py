@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -175,13 +176,16 @@ def test_updates_while_it_is_invoked_fail_nothing(node, function):
     assert len(answers) > 3
 
 
-@pytest.mark.parametrize("language", ["python", "bash", "c"])
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # the first program in Go on a machine takes a minute to build
+@pytest.mark.parametrize("language", ["python", "bash", "c", *(["go"] if shutil.which("go") else [])])
 def test_extensions_in_any_language(node, function, tmp_path, language):
     # Given an extension, a program of its own
     program = {
         "python": lambda: EXTENSIONS / "actor.py",
         "bash": lambda: EXTENSIONS / "speaker.sh",
         "c": lambda: compiled(EXTENSIONS / "speaker.c", tmp_path / "speaker"),
+        "go": lambda: compiled(EXTENSIONS / "speaker.go", tmp_path / "speaker"),
     }[language]()
     name = function(layers=[extension("speaker", program)])
 

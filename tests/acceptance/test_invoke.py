@@ -76,25 +76,26 @@ def test_fifty_at_once_have_fifty_environments(data):
         gate = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
         gate.settimeout(PATIENCE_S)
         address = "{}:{}".format(*gate.getsockname())
-        name = create(Timeout=120)
+        name = create(zip_directory(SHELL), Runtime="provided.al2023", Timeout=60)
 
         # When fifty invocations are under way at the same time
-        events = [{"echo": number, "gate": address} for number in range(50)]
+        events = [{"gate": address, "number": number} for number in range(50)]
         answers = [threads.submit(node.invoke, name, event) for event in events]
         inside = [stack.enter_context(gate.accept()[0]) for _ in events]
         assert sum(each["state"] == "busy" for each in node.environments(name)) == 50
         for connection in inside:
-            connection.sendall(b"open")
+            connection.shutdown(socket.SHUT_WR)
 
         # Then each has an environment of its own, and its own answer
         told = [answer.result() for answer in answers]
-        assert [each.payload["echo"] for each in told] == list(range(50))
-        assert len({each.payload["environment"] for each in told}) == 50
-        assert len({each.request_id for each in told}) == 50
+        assert [each.payload[0] for each in told] == events
+        streams = {each.payload[1] for each in told}
+        assert len(streams) == len({each.request_id for each in told}) == 50
 
         # And afterwards they are used again
-        again = node.invoke(name, {"echo": "more"})
-        assert again.payload["environment"] in {each.payload["environment"] for each in told}
+        node.settle(name)
+        node.invoke(name, tail=True)
+        assert {each["log_stream"] for each in node.environments(name)} == streams
 
 
 def test_more_than_the_limit_at_once_is_throttled(data):

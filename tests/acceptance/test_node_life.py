@@ -151,11 +151,10 @@ def test_sigterm_lets_invocations_finish_and_tells_extensions(start, data):
     assert "answered" in outcomes
     # And every extension whose environment served heard of the end
     streams = {line["stream"] for line in logged if line["message"].startswith("START ")}
-    told = [
-        line for line in logged if line["message"].startswith("watcher: {") and "SHUTDOWN" in line["message"]
-    ]
-    assert streams <= {line["stream"] for line in told}
-    assert all('"shutdownReason": "spindown"' in line["message"] for line in told)
+    said = [line for line in logged if line["message"].startswith("watcher: {")]
+    told = {line["stream"]: line["message"] for line in said if "SHUTDOWN" in line["message"]}
+    assert streams <= told.keys()
+    assert all('"shutdownReason": "spindown"' in told[stream] for stream in streams)
     assert leftovers(data) == []
 
 
