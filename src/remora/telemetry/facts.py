@@ -11,6 +11,7 @@ Source: telemetry-api specification, sections 6 and 7; logs-api specification, s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
@@ -62,11 +63,17 @@ class Subject:
 
 def rfc3339(time_ms: int) -> str:
     """Write a time (milliseconds since 1970) as events do: UTC, three digits, Z."""
-    days, day_ms = divmod(time_ms, 86_400_000)
-    seconds, milliseconds = divmod(day_ms, 1000)
-    minutes, second = divmod(seconds, 60)
+    seconds, milliseconds = divmod(time_ms, 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    """Write a time in whole seconds; events come many to a second."""
+    days, of_day = divmod(seconds, 86_400)
+    minutes, second = divmod(of_day, 60)
     hour, minute = divmod(minutes, 60)
-    return f"{_date(days)}T{hour:02d}:{minute:02d}:{second:02d}.{milliseconds:03d}Z"
+    return f"{_date(days)}T{hour:02d}:{minute:02d}:{second:02d}"
 
 
 def _date(days: int) -> str:
