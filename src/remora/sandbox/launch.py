@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -133,6 +134,7 @@ async def _abandon(child: Child, ready: ReadyPipe, control: Path) -> None:
     """Leave nothing of a start that failed, at whatever point it was."""
     kill_process(child.pidfd)
     await child.reap()
+    kill_stragglers(control.parent)
     # Whoever is on the way to become pid 1 holds the other end of the pipe; pid 1 itself listens.
     await ready.until_closed()
     await finish_leftover(control)
@@ -323,6 +325,22 @@ async def finish_leftover(control: Path) -> bool:
         return await readable(pid1, within_s=END_WAIT_S)
     finally:
         os.close(pid1)
+
+
+def kill_stragglers(directory: Path) -> None:
+    """
+    Kill what was on the way to become the pid 1 of the sandbox in `directory`.
+
+    Bubblewrap's child waits for its parent before it does anything; if the parent is killed in that moment,
+    before the child has asked to die with it, the child waits for ever. It is known by its command line.
+    """
+    marker = os.fsencode(directory)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                program, _, rest = (entry / "cmdline").read_bytes().partition(b"\0")
+                if program.endswith((b"/bwrap", b"/remora-init")) and marker in rest:
+                    os.kill(int(entry.name), signal.SIGKILL)
 
 
 async def uncancelled(work: asyncio.Future[None]) -> None:

@@ -115,6 +115,7 @@ class SandboxesOfNode:
         for name in sorted((groups.keys() | directories.keys()) - self._living):
             await sweep_groups(groups.get(name, set()))
             if name in directories:
+                launch.kill_stragglers(directories[name])
                 await launch.finish_leftover(directories[name] / "control")
                 await asyncio.to_thread(remove_tree, directories[name])
             swept += not name.startswith(".")

@@ -263,7 +263,8 @@ async def surroundings_are_exact(bench: Bench) -> None:
         assert seen["leader"]
         assert int(seen["blocked"], 16) == 0
         python_ignores = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)
-        assert int(seen["ignored"], 16) & ~python_ignores == 0
+        ignored = int(seen["ignored"], 16) & ~python_ignores
+        assert ignored == 0, f"{ignored:#x}"
         _, said = await living.run(
             ("/bin/sh", "-c", "while read -r line; do echo $line; done < /proc/self/status")
         )
