@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from remora.kit.clock import Clock
     from remora.sandbox.base import Exit, Sandbox, SandboxDriver, SandboxPlan
     from remora.telemetry.journal import Journal
+    from remora.telemetry.meter import Meter
 
 _log = logging.getLogger("remora.environment")
 
@@ -104,6 +105,7 @@ class Environment:
         clock: The node's clock.
         owner: Who is told when it is available or has ended.
         budgets: Time limits.
+        meter: What counts; None if nothing does.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Environment:
         clock: Clock,
         owner: Owner,
         budgets: Budgets,
+        meter: Meter | None = None,
     ) -> None:
         self.identifier = identifier
         self.deployment = deployment
@@ -139,6 +142,7 @@ class Environment:
             make_socket=self._make_socket,
             clock=clock,
             tasks=self._tasks,
+            meter=meter,
         )
         self._outputs = Outputs(self.witness)
         self._alarms = {timer: Alarm(self._loop, partial(self._deadline_reached, timer)) for timer in m.Timer}
@@ -222,7 +226,7 @@ class Environment:
         deadline_ms = self._clock.wall_ms() + timeout_us // 1000
         self._invocation = Invocation(request_id, request, deadline_ms, answer)
         self.invocations += 1
-        self.witness.traced(request.trace_id)
+        self.witness.invoked(request.invoked_arn, request.trace_id)
         self.feed(m.Invoke(request_id, timeout_us))
 
     def stop(self, reason: m.Reason) -> None:
@@ -303,6 +307,7 @@ class Environment:
     def process_exited(self, name: str, how: Exit) -> None:
         """A process ended."""
         self._outputs.drain_process(name)
+        self.witness.exited(name, how.cpu_us, how.memory_peak_kib)
         text = exit_text(how.code, how.signal)
         self.feed(m.ProcessExited(name, text, how.code == 0, how.is_out_of_memory))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from remora.lifecycle.messages import Happened
     from remora.telemetry.broadcast import Answer
     from remora.telemetry.journal import Journal
+    from remora.telemetry.meter import Meter
     from remora.telemetry.subscriptions import Api
 
 
@@ -32,6 +33,7 @@ class Witness:
         make_socket: Returns a socket of the environment's network.
         clock: The node's clock.
         tasks: Owner of the tasks that connect to subscribers.
+        meter: What counts; None if nothing does.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Witness:
         make_socket: Callable[[], Awaitable[socket.socket]],
         clock: Clock,
         tasks: TaskSet,
+        meter: Meter | None = None,
     ) -> None:
         function = deployment.function
         subject = Subject(
@@ -57,6 +60,7 @@ class Witness:
         )
         has_objects = function.log_format == "JSON"
         self._journal = journal
+        self._meter = meter
         self._broadcast = Broadcast(
             Teller(subject), make_socket=make_socket, clock=clock, tasks=tasks, has_objects=has_objects
         )
@@ -69,10 +73,19 @@ class Witness:
         """Something happened; see `Journal.happened`."""
         self._journal.happened(happened, memory_peak_bytes)
         self._broadcast.happened(happened, memory_peak_bytes)
+        if self._meter is not None:
+            self._meter.happened(happened, memory_peak_bytes)
 
-    def traced(self, trace_id: str) -> None:
-        """The invocation that follows has this trace header, or none."""
+    def invoked(self, invoked_arn: str, trace_id: str) -> None:
+        """An invocation follows, of the function called by that ARN, with this trace header, or none."""
         self._broadcast.teller.trace_id = trace_id
+        if self._meter is not None:
+            self._meter.invoked(invoked_arn)
+
+    def exited(self, process: str, cpu_us: int, memory_peak_kib: int) -> None:
+        """A process ended; see `remora.sandbox.base.Exit`."""
+        if self._meter is not None:
+            self._meter.exited(process, cpu_us, memory_peak_kib)
 
     def subscribe(self, name: str, api: Api, body: bytes) -> Answer:
         """An extension asks for telemetry."""

@@ -28,8 +28,10 @@ from remora.lifecycle.messages import Reason
 from remora.pool.assign import Counts, Verdict, assign
 from remora.pool.base import PoolError, ProvisioningFailed, Throttled
 from remora.sandbox.base import Mount, SandboxError, SandboxPlan
+from remora.telemetry.billing import Rates
 from remora.telemetry.facts import Subject, Teller
 from remora.telemetry.journal import Journal
+from remora.telemetry.meter import Meters
 from remora.telemetry.system_log import SystemLog
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ class Pool:
         logs: Where environments write.
         timelines: Where they mark what happened.
         tasks: Owner of the tasks that make and remove environments.
+        meters: What counts; one of its own unless the node wants to read it.
     """
 
     def __init__(
@@ -148,6 +151,7 @@ class Pool:
         logs: LogStore,
         timelines: Timelines,
         tasks: TaskSet,
+        meters: Meters | None = None,
     ) -> None:
         self._driver = driver
         self._settings = settings
@@ -155,6 +159,7 @@ class Pool:
         self._logs = logs
         self._timelines = timelines
         self._tasks = tasks
+        self._meters = meters or Meters(clock)
         self._groups: dict[str, Group] = {}
         self._members: dict[str, Member] = {}
         self._in_flight = 0
@@ -221,10 +226,12 @@ class Pool:
             )
         )
         if verdict is Verdict.REFUSE:
+            self._meters.throttled(deployment.function.name, deployment.function.version, request.invoked_arn)
             raise Throttled("ConcurrentInvocationLimitExceeded")
         self._groups[deployment.key] = group
         group.is_retired = False
         self._in_flight += 1
+        self._meters.entered(deployment.function.name, request.invoked_arn)
         if not request.trace_id:
             request = msgspec.structs.replace(request, trace_id=self._new_trace_id())
         waiting = Waiting(new_uuid(), request, answer)
@@ -318,6 +325,11 @@ class Pool:
             clock=self._clock,
             owner=self,
             budgets=budgets,
+            meter=self._meters.open(
+                function.name,
+                function.version,
+                Rates(function.architecture, function.memory_mib, function.ephemeral_mib),
+            ),
         )
         member = Member(environment, group, now_ms, provisioning=provisioning)
         group.members[identifier] = self._members[identifier] = member
@@ -419,7 +431,9 @@ class Pool:
             return
         if self._in_flight > self._settings.concurrency:
             group.waiting.remove(waiting)
-            self._in_flight -= 1
+            self._left(group)
+            function = group.deployment.function
+            self._meters.throttled(function.name, function.version, waiting.request.invoked_arn)
             waiting.answer(Throttled("ConcurrentInvocationLimitExceeded"))
         else:
             self._start_missing(group)
@@ -435,11 +449,16 @@ class Pool:
             member.group.starting -= 1
             member.state = MemberState.IDLE
         elif member.state in (MemberState.BUSY, MemberState.FINISHING):
-            self._in_flight -= 1
+            self._left(member.group)
             if member.state is MemberState.FINISHING:
                 member.group.finishing -= 1
             member.state = MemberState.IDLE
             self._changed.set()
+
+    def _left(self, group: Group) -> None:
+        """An invocation is over, whatever came of it."""
+        self._in_flight -= 1
+        self._meters.left(group.deployment.function.name)
 
     def _leave_idle(self, member: Member) -> None:
         if member.retirement is not None:
@@ -464,7 +483,7 @@ class Pool:
     def _fail_one(self, group: Group, message: str) -> None:
         if group.waiting:
             waiting = group.waiting.popleft()
-            self._in_flight -= 1
+            self._left(group)
             waiting.answer(PoolError(message))
 
     def retire(self, function_arn: str) -> None:
