@@ -34,7 +34,7 @@ def endure(make: Callable[[], Callable[..., Any]]) -> None:
         max_examples=ROUND,
         database=None,
         suppress_health_check=_CHECKS,
-        phases=[Phase.generate],
+        phases=[Phase.generate, Phase.shrink],
     )
     end = time.monotonic() + MINUTES * 60
     number = FIRST_SEED

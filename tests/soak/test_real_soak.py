@@ -107,7 +107,7 @@ def soak(directory, *, laps, count, environments):
         for lap in range(laps):
             part = fates[lap * count : (lap + 1) * count]
             problems, more = asyncio.run(invoke_all(node, function, part, environments))
-            assert problems == []
+            assert problems == [], node.errors.read_text()
             heirs += more
             weights.append(settle(node, function, lap))
         node.client.delete_function(FunctionName=function)
