@@ -48,7 +48,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Node]]:
-    """Start nodes that the test ends in a way of its own; those that still run after it are killed."""
+    """Start nodes that the test ends in a way of its own; those that it did not are asked to end."""
     started: list[Node] = []
 
     def start(*arguments: Any, **settings: Any) -> Node:
@@ -58,7 +58,7 @@ def start() -> Iterator[Callable[..., Node]]:
     yield start
     for node in started:
         if node.process.poll() is None:
-            node.kill()
+            node.terminate()
 
 
 @pytest.fixture
