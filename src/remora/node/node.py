@@ -22,6 +22,8 @@ import remora
 from remora.control.context import ControlSettings
 from remora.control.opening import open_control
 from remora.control.service import LambdaService
+from remora.control.services.logs import SERVICE as LOGS
+from remora.control.services.logs import logs_service
 from remora.http.limits import Limits
 from remora.http.server import Server
 from remora.kit.clock import SystemClock
@@ -164,7 +166,8 @@ class Node:
             logs=self._logs,
             tasks=self._streams,
         )
-        server = Server(Front(node_api, LambdaService(control)), listener, _LIMITS)
+        neighbours = {LOGS: logs_service(self._logs, control.place, self._clock, new_uuid)}
+        server = Server(Front(node_api, LambdaService(control, neighbours)), listener, _LIMITS)
         self._stack.push_async_callback(server.close)
         self._stack.push_async_callback(self._end_streams)
         self._stack.push_async_callback(self._environments.close)

@@ -17,7 +17,7 @@ from remora.spec import codec, constraints
 from remora.spec.shapes import Shape, read_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,23 @@ class RpcApi:
 
     Args:
         document: The service model.
+        offered: The operations to know; None for all. Only their shapes are read.
     """
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
+    def __init__(self, document: Mapping[str, Any], offered: Collection[str] | None = None) -> None:
         metadata = document["metadata"]
         self.target_prefix: str = metadata["targetPrefix"]
         self.json_version: str = metadata.get("jsonVersion", "1.0")
-        self.shapes = {name: read_shape(name, definition) for name, definition in document["shapes"].items()}
+        self.shapes: dict[str, Shape] = {}
+        definitions = document["shapes"]
         self.operations = {
-            name: RpcOperation(name, self._shape(definition, "input"), self._shape(definition, "output"))
+            name: RpcOperation(
+                name,
+                self._learn(definitions, definition.get("input")),
+                self._learn(definitions, definition.get("output")),
+            )
             for name, definition in document["operations"].items()
+            if offered is None or name in offered
         }
         self.query_errors: dict[str, str] = {
             name: definition["error"]["code"]
@@ -63,9 +70,18 @@ class RpcApi:
     def __repr__(self) -> str:
         return f"<RpcApi {self.target_prefix} operations={len(self.operations)}>"
 
-    def _shape(self, definition: Mapping[str, Any], side: str) -> Shape | None:
-        found = definition.get(side)
-        return self.shapes[found["shape"]] if found else None
+    def _learn(self, definitions: Mapping[str, Any], entry: Mapping[str, Any] | None) -> Shape | None:
+        """Read a shape, and all that it refers to; None if there is none."""
+        if entry is None:
+            return None
+        name = entry["shape"]
+        if name not in self.shapes:
+            shape = self.shapes[name] = read_shape(name, definitions[name])
+            inner = [member.shape for member in shape.members.values()]
+            inner += [reference for reference in (shape.element, shape.key) if reference is not None]
+            for reference in inner:
+                self._learn(definitions, {"shape": reference})
+        return self.shapes[name]
 
     def parse(self, operation: RpcOperation, document: Any) -> dict[str, Any]:
         """
@@ -91,13 +107,14 @@ class RpcApi:
         return codec.write_document(self.shapes, operation.output, reply)
 
 
-def load(service: str, version: str) -> RpcApi:
+def load(service: str, version: str, offered: Collection[str] | None = None) -> RpcApi:
     """
     Read a model that comes with botocore; models in the user's home are not looked at.
 
     Args:
         service: Its name there, `cloudwatch`.
         version: The date of its API, `2010-08-01`.
+        offered: As for `RpcApi`.
     """
     loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
-    return RpcApi(loader.load_service_model(service, "service-2", api_version=version))
+    return RpcApi(loader.load_service_model(service, "service-2", api_version=version), offered)

@@ -52,10 +52,17 @@ class Neighbour:
         api: Its model.
         handlers: What performs each operation that is offered, by name.
         new_id: Makes a UUID.
+        invalid: What the service calls a request that its model does not allow.
     """
 
     def __init__(
-        self, name: str, api: RpcApi, handlers: Mapping[str, Handler], new_id: Callable[[], str]
+        self,
+        name: str,
+        api: RpcApi,
+        handlers: Mapping[str, Handler],
+        new_id: Callable[[], str],
+        *,
+        invalid: str = "ValidationException",
     ) -> None:
         unknown = set(handlers) - set(api.operations)
         assert not unknown, f"{name} has no operations {sorted(unknown)}"
@@ -63,6 +70,7 @@ class Neighbour:
         self._api = api
         self._handlers = handlers
         self._new_id = new_id
+        self._invalid = invalid
 
     def __repr__(self) -> str:
         return f"<Neighbour {self._name} operations={sorted(self._handlers)}>"
@@ -72,7 +80,8 @@ class Neighbour:
         try:
             reply = await self._perform(exchange)
         except ApiError as error:
-            self._refuse(exchange, ServiceError(error.code, error.message or "", error.status))
+            code = self._invalid if error.code == "ValidationException" else error.code
+            self._refuse(exchange, ServiceError(code, error.message or "", error.status))
         except ServiceError as error:
             self._refuse(exchange, error)
         except Exception:  # noqa: BLE001 - the boundary "HTTP request"
