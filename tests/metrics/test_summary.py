@@ -15,7 +15,7 @@ NUMBERS = st.lists(st.integers(0, 90_000_000), min_size=1, max_size=200)
 
 
 def summed(numbers):
-    summary = Summary(has_bins=True)
+    summary = Summary()
     for number in numbers:
         summary.add(number)
     return summary
@@ -48,7 +48,7 @@ def test_merging_is_as_if_one_had_seen_all(first, second):
 
 
 def test_nothing_merges_with_anything():
-    empty, one = Summary(has_bins=True), summed([7])
+    empty, one = Summary(), summed([7])
     one.merge(empty)
     empty.merge(one)
     assert (one.least, empty.least, empty.count) == (7, 7, 1)

@@ -38,8 +38,8 @@ class Bucket:
         self.invocations = 0
         self.errors = 0
         self.throttles = 0
-        self.duration = Summary(has_bins=True)
-        self.post = Summary(has_bins=True)
+        self.duration = Summary()
+        self.post = Summary()
         self.concurrency = Summary()
         self.all_concurrency = Summary()
 
@@ -57,8 +57,8 @@ class Bucket:
 def _counted(total: int, count: int) -> Summary:
     """Return what `count` samples of 0 or 1 come to."""
     summary = Summary()
-    summary.count, summary.total = count, total
-    summary.least, summary.greatest = int(total == count), int(total > 0)
+    summary.add_many(0, count - total)
+    summary.add_many(1, total)
     return summary
 
 
@@ -262,7 +262,7 @@ class Metrics:
                 place = at_s - (at_s - start_s) % period_s
                 total = found.get(place)
                 if total is None:
-                    total = found[place] = Summary(has_bins=taken.bins is not None)
+                    total = found[place] = Summary()
                 total.merge(taken)
         return sorted(found.items())
 

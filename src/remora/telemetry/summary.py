@@ -15,21 +15,16 @@ _HALF_BIN: Final = math.sqrt(1.01)
 
 
 class Summary:
-    """
-    Numbers that were seen: whole ones, not negative.
-
-    Args:
-        has_bins: False if percentiles are not wanted.
-    """
+    """Numbers that were seen: whole ones, not negative."""
 
     __slots__ = ("bins", "count", "greatest", "least", "total")
 
-    def __init__(self, *, has_bins: bool = False) -> None:
+    def __init__(self) -> None:
         self.count = 0
         self.total = 0
         self.least = 0
         self.greatest = 0
-        self.bins: dict[int, int] | None = {} if has_bins else None
+        self.bins: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<Summary count={self.count} total={self.total} {self.least}..{self.greatest}>"
@@ -42,10 +37,16 @@ class Summary:
             self.greatest = number
         self.count += 1
         self.total += number
-        bins = self.bins
-        if bins is not None:
-            place = int(math.log(number) / _BIN) if number > 0 else -1
-            bins[place] = bins.get(place, 0) + 1
+        place = _place(number)
+        self.bins[place] = self.bins.get(place, 0) + 1
+
+    def add_many(self, number: int, count: int) -> None:
+        """Take in the same number `count` times."""
+        if count:
+            self.add(number)
+            self.count += count - 1
+            self.total += number * (count - 1)
+            self.bins[_place(number)] += count - 1
 
     def merge(self, other: Summary) -> None:
         """Take in everything that another one has seen."""
@@ -55,38 +56,35 @@ class Summary:
         self.greatest = max(self.greatest, other.greatest)
         self.count += other.count
         self.total += other.total
-        if self.bins is not None and other.bins is not None:
-            for place, count in other.bins.items():
-                self.bins[place] = self.bins.get(place, 0) + count
+        for place, count in other.bins.items():
+            self.bins[place] = self.bins.get(place, 0) + count
 
     def mean(self) -> float:
         """Return the average; 0 of nothing."""
         return self.total / self.count if self.count else 0.0
 
     def percentile(self, percent: float) -> float:
-        """
-        Return the number that so many percent of all numbers do not exceed, to half a percent.
-
-        Raises:
-            AssertionError: If it has no bins (our bug).
-        """
-        assert self.bins is not None, "a percentile was asked of a summary without bins"
+        """Return the number that so many percent of all numbers do not exceed, true to half a percent."""
         rank = max(1, math.ceil(percent * self.count / 100))
         seen = 0
         for place in sorted(self.bins):
             seen += self.bins[place]
             if seen >= rank:
-                middle = math.exp(place * _BIN) * _HALF_BIN if place >= 0 else 0.0
-                return min(max(middle, self.least), self.greatest)
+                return min(max(_middle(place), self.least), self.greatest)
         return float(self.greatest)
 
     def at_most(self, bound: float) -> int:
-        """Return how many numbers were no greater than `bound`, to half a percent of it."""
-        assert self.bins is not None, "a histogram was asked of a summary without bins"
+        """Return how many numbers were no greater than `bound`, true to half a percent of it."""
         if self.greatest <= bound:
             return self.count
-        return sum(
-            count
-            for place, count in self.bins.items()
-            if place < 0 or math.exp(place * _BIN) * _HALF_BIN <= bound
-        )
+        return sum(count for place, count in self.bins.items() if _middle(place) <= bound)
+
+
+def _place(number: int) -> int:
+    """Return the bin of a number."""
+    return int(math.log(number) / _BIN) if number > 0 else -1
+
+
+def _middle(place: int) -> float:
+    """Return the number in the middle of a bin."""
+    return math.exp(place * _BIN) * _HALF_BIN if place >= 0 else 0.0

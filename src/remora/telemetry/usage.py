@@ -38,8 +38,8 @@ class ExtensionUse:
     __slots__ = ("cpu_us", "init", "memory_peak_kib", "post_runtime", "processes_ended")
 
     def __init__(self) -> None:
-        self.init = Summary(has_bins=True)
-        self.post_runtime = Summary(has_bins=True)
+        self.init = Summary()
+        self.post_runtime = Summary()
         self.cpu_us = 0
         self.memory_peak_kib = 0
         self.processes_ended = 0
@@ -62,9 +62,9 @@ class Use:
         self.timeouts = 0
         self.throttles = 0
         self.inits_failed = 0
-        self.duration = Summary(has_bins=True)
-        self.init = Summary(has_bins=True)
-        self.post_runtime = Summary(has_bins=True)
+        self.duration = Summary()
+        self.init = Summary()
+        self.post_runtime = Summary()
         self.memory_peak_bytes = 0
         self.billed: dict[Rates, list[int]] = {}
         """Requests and billed milliseconds, by what the function was billed by."""

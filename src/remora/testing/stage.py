@@ -18,6 +18,7 @@ from remora.pool.pool import Pool, PoolSettings
 from remora.resources.records import FunctionVersion
 from remora.runtimes.layout import RuntimeLayout
 from remora.telemetry.logs import LogStore
+from remora.telemetry.meter import Meters
 from remora.telemetry.timeline import Timelines
 
 if TYPE_CHECKING:
@@ -90,10 +91,17 @@ class Stage:
     """One function, and everything that is said about it."""
 
     def __init__(
-        self, pool: Pool, driver: Any, deployment: Deployment, logs: LogStore, timelines: WatchedTimelines
+        self,
+        pool: Pool,
+        driver: Any,
+        deployment: Deployment,
+        logs: LogStore,
+        timelines: WatchedTimelines,
+        *,
+        meters: Meters,
     ) -> None:
         self.pool, self.driver, self.deployment = pool, driver, deployment
-        self.logs, self.timelines = logs, timelines.kept
+        self.logs, self.timelines, self.meters = logs, timelines.kept, meters
         self._grown = timelines.grown
         self._follower: Follower = logs.follow(LOG_GROUP)
 
@@ -160,17 +168,20 @@ async def open_stage(
     deployment = Deployment("k", function_version(**members), task, opt, layout)
     logs, timelines, tasks = LogStore(directory / "logs"), WatchedTimelines(), TaskSet("stage")
     chosen = PoolSettings(environments, "us-east-1", **{"linger_s": LINGER_S, **(settings or {})})
+    clock = SystemClock()
+    meters = Meters(clock)
     pool = Pool(
         driver,
         chosen,
-        clock=SystemClock(),
+        clock=clock,
         logs=logs,
         timelines=cast("Timelines", timelines),
         tasks=tasks,
+        meters=meters,
     )
     try:
         async with asyncio.timeout(SCENE_S):
-            yield Stage(pool, driver, deployment, logs, timelines)
+            yield Stage(pool, driver, deployment, logs, timelines, meters=meters)
     finally:
         await pool.close(drain_s=5)
         await logs.flush()
