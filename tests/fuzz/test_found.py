@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
+import uvloop
 
+from remora.http.limits import Limits
+from remora.http.server import Server
 from remora.spec.errors import ApiError
 from remora.spec.lambda_api import load
 
@@ -75,3 +79,28 @@ def test_an_integer_without_end_is_refused(digits):
     with pytest.raises(ApiError) as caught:
         api.parse(route, b"", lambda _: None, b'{"Timeout":1%b}' % (b"0" * digits))
     assert 400 <= caught.value.status < 500
+
+
+@pytest.mark.parametrize(
+    "factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_a_peer_that_sends_too_much_and_leaves_is_let_go(factory):
+    problems = []
+
+    async def scenario():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        server = Server(None, socket.create_server(("127.0.0.1", 0)), Limits(header_bytes_max=100))
+        await server.start()
+        peer = socket.create_connection(("127.0.0.1", server.port))
+        while not server.connections:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+        peer.sendall(b"GET / HTTP/1.1\r\nA: " + b"a" * 200 + b"\r\n\r\n")
+        peer.close()  # the answer provokes a reset, right after it
+        async with asyncio.timeout(10):
+            while server.connections:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.001)
+        await server.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(scenario())
+    assert problems == []

@@ -300,7 +300,11 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if is_lingering and not self._is_eof and self.transport.can_write_eof():
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # what was just written has met with a reset: the peer is gone
+                self.transport.abort()
+                return
             self._resume_reading()
             self._await(self.limits.linger_s)
         else:
