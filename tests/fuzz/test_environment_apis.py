@@ -183,7 +183,7 @@ talks = st.lists(conversations(), min_size=1, max_size=3)
 
 
 @pytest.mark.slow
-@examples(120)
+@examples(250)
 @given(phase=st.sampled_from(PHASES), talk=talks)
 def test_whatever_is_said_it_serves_on(play, phase, talk):
     play(phase, talk)
