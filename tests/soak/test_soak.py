@@ -34,7 +34,7 @@ SEED = int(os.environ.get("SOAK_SEED", "1"))
 ENVIRONMENTS = 50
 TIMEOUT_S = 3
 OBJECTS_MAX = 3_000
-"""How many more objects there may be after thousands of invocations: caches that fill slowly."""
+"""How many more objects there may be after four laps: the log keeps five a stream, up to its limits."""
 RESIDENT_BYTES_MAX = 16 * 1024 * 1024
 
 
