@@ -2,6 +2,7 @@
 The node's own API under /_remora: health, environments, timelines, logs. For the command line and for people.
 
 `GET /_remora/health`, `/_remora/environments`, `/_remora/timelines`, `/_remora/timelines/{environment}`,
+`/_remora/report?function=NAME[&version=]`, `/metrics` (for Prometheus),
 `/_remora/logs?function=NAME[&since_ms=][&request_id=][&follow=1]` (JSON lines, for ever when following).
 """
 
@@ -13,15 +14,19 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from remora.node.prometheus import CONTENT_TYPE, Page
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.http.exchange import Exchange
     from remora.kit.tasks import TaskSet
     from remora.telemetry.logs import Follower, LogStore, StreamLine
+    from remora.telemetry.meter import Meters
     from remora.telemetry.timeline import Timelines
 
 PREFIX = b"/_remora/"
+METRICS_PATH = b"/metrics"
 _JSON = [(b"Content-Type", b"application/json")]
 _LINES = [(b"Content-Type", b"application/x-ndjson")]
 
@@ -36,6 +41,7 @@ class NodeApi:
         timelines: The node's timelines.
         logs: The node's logs.
         tasks: Owner of the tasks that read and follow logs.
+        meters: What the node counts.
     """
 
     def __init__(
@@ -46,12 +52,15 @@ class NodeApi:
         timelines: Timelines,
         logs: LogStore,
         tasks: TaskSet,
+        meters: Meters,
     ) -> None:
         self._health = health
         self._environments = environments
         self._timelines = timelines
         self._logs = logs
         self._tasks = tasks
+        self._usage = meters.usage
+        self._page = Page(meters, environments)
 
     def began(self, exchange: Exchange) -> None:
         """Nothing here takes a body."""
@@ -59,7 +68,10 @@ class NodeApi:
 
     def ended(self, exchange: Exchange) -> None:
         """Answer a request."""
-        name, _, rest = exchange.path[len(PREFIX) :].partition(b"/")
+        if exchange.path == METRICS_PATH:
+            name, rest = METRICS_PATH, b""
+        else:
+            name, _, rest = exchange.path[len(PREFIX) :].partition(b"/")
         if exchange.method != b"GET":
             _answer(exchange, 405, {"message": "only GET is offered here"})
         elif name == b"health":
@@ -70,6 +82,10 @@ class NodeApi:
             self._answer_timelines(exchange, rest.decode("latin-1"))
         elif name == b"logs":
             self._answer_logs(exchange)
+        elif name == b"report":
+            self._answer_report(exchange)
+        elif name == METRICS_PATH:
+            exchange.respond(200, [(b"Content-Type", CONTENT_TYPE)], self._page.write())
         else:
             _answer(exchange, 404, {"message": f"there is no {name.decode('latin-1')!r} here"})
 
@@ -88,6 +104,16 @@ class NodeApi:
             _answer(exchange, 404, {"message": f"no timeline is kept of an environment {environment!r}"})
         else:
             _answer(exchange, 200, timeline.to_json())
+
+    def _answer_report(self, exchange: Exchange) -> None:
+        query = parse_qs(exchange.query.decode("latin-1"))
+        function, version = query.get("function", [""])[0], query.get("version", [""])[0]
+        report = self._usage.report(function, version)
+        if report is None:
+            whose = f"{function}:{version}" if version else function
+            _answer(exchange, 404, {"message": f"{whose!r} was not invoked since the node started"})
+        else:
+            _answer(exchange, 200, report)
 
     def _answer_logs(self, exchange: Exchange) -> None:
         query = parse_qs(exchange.query.decode("latin-1"))

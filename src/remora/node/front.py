@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remora.node.api import PREFIX
+from remora.node.api import METRICS_PATH, PREFIX
 
 if TYPE_CHECKING:
     from remora.http.exchange import Application, Exchange
@@ -15,7 +15,7 @@ class Front:
     One application in front of two.
 
     Args:
-        node: Answers what begins with /_remora/.
+        node: Answers what begins with /_remora/, and /metrics.
         services: Answers everything else.
     """
 
@@ -36,4 +36,5 @@ class Front:
         self._whose(exchange).aborted(exchange)
 
     def _whose(self, exchange: Exchange) -> Application:
-        return self._node if exchange.path.startswith(PREFIX) else self._services
+        is_ours = exchange.path.startswith(PREFIX) or exchange.path == METRICS_PATH
+        return self._node if is_ours else self._services

@@ -22,6 +22,8 @@ import remora
 from remora.control.context import ControlSettings
 from remora.control.opening import open_control
 from remora.control.service import LambdaService
+from remora.control.services.cloudwatch import SERVICE as CLOUDWATCH
+from remora.control.services.cloudwatch import cloudwatch_service
 from remora.control.services.logs import SERVICE as LOGS
 from remora.control.services.logs import logs_service
 from remora.http.limits import Limits
@@ -40,6 +42,7 @@ from remora.sandbox.base import SandboxError
 from remora.spec.limits import CREATE_FUNCTION_BODY_BYTES_MAX
 from remora.store.base import StoreError
 from remora.telemetry.logs import LogStore
+from remora.telemetry.meter import Meters
 from remora.telemetry.timeline import Timelines
 
 if TYPE_CHECKING:
@@ -83,6 +86,7 @@ class Node:
         self._environments = TaskSet("environments")
         self._logs = LogStore(settings.data / "logs")
         self._timelines = Timelines()
+        self._meters = Meters(self._clock)
 
     async def __aenter__(self) -> NodeInfo:
         """
@@ -133,6 +137,7 @@ class Node:
             logs=self._logs,
             timelines=self._timelines,
             tasks=self._environments,
+            meters=self._meters,
         )
         control = await open_control(
             settings.data,
@@ -165,8 +170,12 @@ class Node:
             timelines=self._timelines,
             logs=self._logs,
             tasks=self._streams,
+            meters=self._meters,
         )
-        neighbours = {LOGS: logs_service(self._logs, control.place, self._clock, new_uuid)}
+        neighbours = {
+            LOGS: logs_service(self._logs, control.place, self._clock, new_uuid),
+            CLOUDWATCH: cloudwatch_service(self._meters.metrics, self._clock, new_uuid),
+        }
         server = Server(Front(node_api, LambdaService(control, neighbours)), listener, _LIMITS)
         self._stack.push_async_callback(server.close)
         self._stack.push_async_callback(self._end_streams)

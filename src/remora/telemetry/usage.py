@@ -10,6 +10,7 @@ from collections import OrderedDict, deque
 from typing import Any, Final, NamedTuple
 
 from remora.telemetry.billing import Bill, Rates, bill, total
+from remora.telemetry.prices import PRICES
 from remora.telemetry.summary import Summary
 
 VERSIONS_MAX: Final = 2_000
@@ -178,6 +179,7 @@ def _described(use: Use) -> dict[str, Any]:
         "billed_ms": costs.billed_ms,
         "gb_seconds": costs.gb_seconds,
         "usd": costs.usd,
+        "prices": {"region": PRICES.region, "as_of": PRICES.as_of, "source": PRICES.source},
         "extensions": [{"name": name, **_took(each)} for name, each in sorted(use.extensions.items())],
         "runtime": _took(use.runtime),
         "last": [_invocation(each) for each in use.last],
