@@ -9,6 +9,7 @@ from remora.testing.scripted import ScriptedDriver
 from remora.testing.stage import open_stage
 
 SETTINGS = {"concurrency": 1}
+IMPATIENT = SETTINGS | {"linger_s": 0.01}
 FILES = {"task/bootstrap": "", "opt/extensions/a": ""}
 
 
@@ -37,7 +38,7 @@ def test_an_extension_at_work_counts(tmp_path):
             await actor.follow()
 
         driver = ScriptedDriver({"runtime": echo, "extension:a": busy})
-        async with open_stage(tmp_path, driver, FILES, settings=SETTINGS) as it:
+        async with open_stage(tmp_path, driver, FILES, settings=IMPATIENT) as it:
             await it.invoke()
             with pytest.raises(Throttled):
                 await it.invoke()
