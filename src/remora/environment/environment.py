@@ -149,6 +149,7 @@ class Environment:
         self._freezing = Alarm(self._loop, self._freeze)
         self._is_frozen = False
         self._events: deque[m.Event] = deque()
+        self._started: m.Happened | None = None
         self._is_performing = False
         self._is_broken = False
         self._extension_env: dict[str, str] = {}
@@ -268,6 +269,8 @@ class Environment:
             while self._events:
                 for effect in self.machine.handle(self._events.popleft(), self._clock.monotonic_us()):
                     self._performers[type(effect)](effect)
+                if self._started is not None:
+                    self._write_start()
         except Exception:  # noqa: BLE001 - the boundary "environment": it dies, the node lives
             self._broke()
         finally:
@@ -500,6 +503,11 @@ class Environment:
         self._owner.environment_closed(self)
 
     def _happened(self, happened: m.Happened) -> None:
+        if happened.kind is m.Kind.INVOKE_STARTED:
+            self._started = happened
+            return
+        if self._started is not None:
+            self._write_start()
         if happened.kind is m.Kind.INVOKE_ENDED or happened.kind is m.Kind.INIT_ENDED:
             self._outputs.drain()
         runtime = self.deployment.runtime
@@ -510,6 +518,12 @@ class Environment:
             self._invocation_ended()
         else:
             self.witness.happened(happened)
+
+    def _write_start(self) -> None:
+        """Write down the start of an invocation, now that everybody concerned is at work on it."""
+        started, self._started = self._started, None
+        assert started is not None, "there is no start to be written"
+        self.witness.happened(started)
 
     def _invocation_ended(self) -> None:
         invocation, self._invocation = self._invocation, None
