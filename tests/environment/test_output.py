@@ -11,7 +11,7 @@ def frame(payload, kind=0xA55A000F, time_us=1_927_879_200_123_456):
 
 def framed(*parts):
     written = []
-    frames = Frames(lambda text, time_ms: written.append((text, time_ms)))
+    frames = Frames(lambda text, time_ms, _: written.append((text, time_ms)))
     for part in parts:
         frames.take(part)
     frames.end()
@@ -27,13 +27,18 @@ def lined(*parts):
     return written
 
 
-@pytest.mark.case("MB-19", partly="levels are not told apart: nothing is filtered by level yet")
-def test_a_frame_is_an_event_with_its_time():
-    payload = b'{"level":"ERROR","message":"x"}'
-    assert framed(frame(payload, 0xA55A0016)) == [(payload.decode(), 1_927_879_200_123)]
+@pytest.mark.case("MB-19")
+@pytest.mark.parametrize(
+    ("kind", "level"), [(0xA55A0016, "ERROR"), (0xA55A000F, "INFO"), (0xA55A001A, "FATAL"), (0xA55A0003, "")]
+)
+def test_a_frame_is_an_event_with_its_time_and_level(kind, level):
+    written = []
+    frames = Frames(lambda *event: written.append(event))
+    frames.take(frame(b'{"message":"x"}', kind))
+    assert written == [('{"message":"x"}', 1_927_879_200_123, level)]
 
 
-@pytest.mark.case("MB-20", partly="shown at the cutter; with a runtime in tests/acceptance/test_telemetry.py")
+@pytest.mark.case("MB-20")
 def test_a_frame_may_hold_many_lines():
     assert framed(frame(b"one\ntwo")) == [("one\ntwo", 1_927_879_200_123)]
 

@@ -126,6 +126,6 @@ def test_a_tail_has_whole_records(stage, run):
             assert len(tail) <= 4096
             records = [json.loads(each) for each in tail.decode().splitlines()]
             assert records[-1]["type"] == "platform.report"
-            assert len(records) == 4
+            assert [record.get("message", "")[:1] for record in records] == ["x", "x", "x", "", ""]
 
     run(scenario())

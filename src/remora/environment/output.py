@@ -28,6 +28,8 @@ FRAME_HEAD = struct.Struct(">IIQ")
 """Kind, length of what follows, microseconds since 1970."""
 _FRAME_MAGIC = 0xA55A0000
 _FRAME_MAGIC_MASK = 0xFFFF0000
+FRAME_LEVELS = ("", "TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL", "")
+"""By three bits of the kind, from its third on."""
 
 
 class Cutter(Protocol):
@@ -77,15 +79,16 @@ class Frames:
     Messages of a runtime's log channel, each with its time.
 
     Args:
-        write: Called with each message and its time, milliseconds since 1970.
+        write: Called with each message, its time (milliseconds since 1970) and its level.
     """
 
-    def __init__(self, write: Callable[[str, int], None]) -> None:
+    def __init__(self, write: Callable[[str, int, str], None]) -> None:
         self._write = write
         self._held = b""
         self._left_bytes = 0
         """What is still to come of the present frame, what is held not counted."""
         self._time_ms = 0
+        self._level = ""
         self._is_within = False
 
     def take(self, data: bytes) -> None:
@@ -113,6 +116,7 @@ class Frames:
             self.end()
             return False
         self._time_ms = time_us // 1000
+        self._level = FRAME_LEVELS[(kind & 0x1C) >> 2]
         self._held = self._held[FRAME_HEAD.size :]
         self._is_within = True
         return True
@@ -125,7 +129,7 @@ class Frames:
 
     def _put(self, payload: bytes) -> None:
         if payload:
-            self._write(payload.decode(errors="replace"), self._time_ms)
+            self._write(payload.decode(errors="replace"), self._time_ms, self._level)
 
 
 class Output:
@@ -182,8 +186,8 @@ class Printers(Protocol):
     def printed(self, process: str, lines: list[str], end: str) -> None:
         """Lines of a process, without what each ended with: a newline, or nothing."""
 
-    def logged(self, text: str, time_ms: int) -> None:
-        """A message of the runtime's log channel, and its time."""
+    def logged(self, text: str, time_ms: int, level: str) -> None:
+        """A message of the runtime's log channel, its time, its level (empty if it has none)."""
 
 
 class Outputs:

@@ -96,10 +96,11 @@ class Witness:
 
     def printed(self, process: str, lines: list[str], end: str) -> None:
         """See `remora.environment.output.Printers`."""
-        self._journal.printed(lines)
-        self._broadcast.printed("function" if process == RUNTIME_PROCESS else "extension", lines, end)
+        is_function = process == RUNTIME_PROCESS
+        self._journal.printed(lines, is_function=is_function)
+        self._broadcast.printed("function" if is_function else "extension", lines, end)
 
-    def logged(self, text: str, time_ms: int) -> None:
+    def logged(self, text: str, time_ms: int, level: str) -> None:
         """See `remora.environment.output.Printers`."""
-        self._journal.printed([text.removesuffix("\n")], time_ms)
+        self._journal.printed([text.removesuffix("\n")], time_ms, level)
         self._broadcast.logged(text, time_ms)

@@ -27,7 +27,9 @@ from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Reason
 from remora.pool.assign import Counts, Verdict, assign
 from remora.pool.base import PoolError, ProvisioningFailed, Throttled
+from remora.resources.records import default_log_group
 from remora.sandbox.base import Mount, SandboxError, SandboxPlan
+from remora.telemetry.application_log import ApplicationLog
 from remora.telemetry.billing import Rates
 from remora.telemetry.facts import Subject, Teller
 from remora.telemetry.journal import Journal
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from remora.kit.clock import Clock
     from remora.kit.tasks import TaskSet
     from remora.pool.base import Answer
+    from remora.resources.records import FunctionVersion
     from remora.sandbox.base import Network, SandboxDriver
     from remora.telemetry.logs import LogStore
     from remora.telemetry.timeline import Timelines
@@ -294,9 +297,10 @@ class Pool:
             initialization_type = "provisioned-concurrency"
         identifier = random_hex(32)
         now_ms = self._clock.wall_ms()
-        log_group = f"/aws/lambda/{function.name}"
+        log_group = function.log_group
         date = datetime.fromtimestamp(now_ms / 1000, UTC)
-        stream = f"{date:%Y/%m/%d}/[{function.version}]{identifier}"
+        whose = "" if log_group == default_log_group(function.name) else function.name
+        stream = f"{date:%Y/%m/%d}/{whose}[{function.version}]{identifier}"
         timeline = self._timelines.open(identifier, function.name, self._clock.monotonic_us(), now_ms)
         journal = Journal(
             self._logs,
@@ -308,6 +312,7 @@ class Pool:
             memory_mib=function.memory_mib,
             reports_every_init=provisioning is not None,
             system_log=_system_log(group.deployment, stream, initialization_type),
+            application_log=_application_log(function),
         )
         place = Place(
             self._settings.region,
@@ -565,6 +570,13 @@ def _system_log(deployment: Deployment, stream: str, initialization_type: str) -
         initialization_type,
     )
     return SystemLog(Teller(subject, holds_failures=False), function.logging("SystemLogLevel", "INFO"))
+
+
+def _application_log(function: FunctionVersion) -> ApplicationLog | None:
+    """Return who makes records of what a function prints that logs JSON; None for one that logs text."""
+    if function.log_format != "JSON":
+        return None
+    return ApplicationLog(function.logging("ApplicationLogLevel", "INFO"))
 
 
 def _new_credentials() -> Credentials:

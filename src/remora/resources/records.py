@@ -66,6 +66,16 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
         """`Text` or `JSON`."""
         return self.logging("LogFormat", "Text")
 
+    @property
+    def log_group(self) -> str:
+        """Name of the log group that its environments write to."""
+        return self.logging("LogGroup", default_log_group(self.name))
+
+
+def default_log_group(function: str) -> str:
+    """Return the log group of a function whose configuration names none."""
+    return f"/aws/lambda/{function}"
+
 
 class LayerVersion(msgspec.Struct, frozen=True, kw_only=True):
     """

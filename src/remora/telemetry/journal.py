@@ -12,6 +12,7 @@ from remora.telemetry.system_log import write_record
 
 if TYPE_CHECKING:
     from remora.kit.clock import Clock
+    from remora.telemetry.application_log import ApplicationLog
     from remora.telemetry.logs import LogStore
     from remora.telemetry.system_log import SystemLog
     from remora.telemetry.timeline import Timeline
@@ -34,6 +35,7 @@ class Journal:
         memory_mib: The function's memory size.
         reports_every_init: True if the log tells of an init that succeeded, too.
         system_log: Writes the platform's lines in a log of format JSON; None for format Text.
+        application_log: Writes the function's lines in a log of format JSON; None for format Text.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Journal:
         memory_mib: int,
         reports_every_init: bool = False,
         system_log: SystemLog | None = None,
+        application_log: ApplicationLog | None = None,
     ) -> None:
         self.group = group
         self.stream = stream
@@ -58,6 +61,7 @@ class Journal:
         self._memory_mib = memory_mib
         self._reports_every_init = reports_every_init
         self._system_log = system_log
+        self._application_log = application_log
         self._request_id = ""
         self._tail = bytearray()
 
@@ -79,40 +83,61 @@ class Journal:
         if happened.kind is Kind.INVOKE_STARTED:
             self._request_id = happened.request_id
         peak_mib = -(-memory_peak_bytes // (1024 * 1024))
-        for line in self._platform_lines(happened, peak_mib):
-            self._write(line)
+        self._write_platform_lines(happened, peak_mib)
         if is_end:
             self._request_id = ""
 
-    def _platform_lines(self, happened: Happened, peak_mib: int) -> list[str]:
+    def _write_platform_lines(self, happened: Happened, peak_mib: int) -> None:
         if self._system_log is not None:
-            return self._system_log.lines(happened, self._clock.wall_ms(), peak_mib)
-        return platform_lines(
+            now_ms = self._clock.wall_ms()
+            for line, is_logged in self._system_log.lines(happened, now_ms, peak_mib):
+                if is_logged:
+                    self._append(line)
+                if happened.kind is not Kind.INIT_STARTED:
+                    self._to_tail(line)
+            return
+        lines = platform_lines(
             happened,
             self._version,
             self._memory_mib,
             peak_mib,
             reports_every_init=self._reports_every_init,
         )
+        for line in lines:
+            self._write(line)
 
-    def printed(self, lines: list[str], time_ms: int = 0) -> None:
+    def printed(
+        self, lines: list[str], time_ms: int = 0, level: str = "", *, is_function: bool = True
+    ) -> None:
         """
         Write down lines of a process.
 
         Args:
             lines: Without newlines at their ends; what a log channel brings may have some within.
             time_ms: When, if not now.
+            level: What the log channel says about it; empty if they came otherwise.
+            is_function: False if an extension printed them: they belong to no invocation, and are left as
+                they are.
         """
         time_ms = time_ms or self._clock.wall_ms()
-        request_id = self._request_id
-        self._store.extend(self.group, self.stream, [LogLine(time_ms, line, request_id) for line in lines])
+        request_id = self._request_id if is_function else ""
+        logged = lines
+        if self._application_log is not None and is_function:
+            record = self._application_log.record
+            records = [record(line, time_ms, request_id, level) for line in lines]
+            lines = [text for text, _ in records]
+            logged = [text for text, is_logged in records if is_logged]
+        self._store.extend(self.group, self.stream, [LogLine(time_ms, text, request_id) for text in logged])
         self._to_tail("\n".join(lines))
 
     def subscribed(self, api: str, name: str, state: str, types: tuple[str, ...]) -> None:
         """Write down that an extension subscribed; `api` is `TELEMETRY` or `LOGS`."""
         if self._system_log is not None:
             record = {"name": name, "state": state, "types": list(types)}
-            self._write(write_record(f"platform.{api.lower()}Subscription", self._clock.wall_ms(), record))
+            line = write_record(f"platform.{api.lower()}Subscription", self._clock.wall_ms(), record)
+            if self._system_log.is_logged("INFO"):
+                self._append(line)
+            self._to_tail(line)
             return
         shown = ", ".join(each.capitalize() for each in types)
         self._write(f"{api}\tName: {name}\tState: {state}\tTypes: [{shown}]")

@@ -55,10 +55,18 @@ class SystemLog:
         self._teller = teller
         self._logged = _LEVELS[_LEVELS.index(level) :]
 
-    def lines(self, happened: Happened, now_ms: int, memory_peak_mib: int) -> list[str]:
-        """Return the lines that something causes; arguments as those of `Teller.tell`."""
+    def is_logged(self, level: str) -> bool:
+        """Tell whether records of that level are in the log group."""
+        return level in self._logged
+
+    def lines(self, happened: Happened, now_ms: int, memory_peak_mib: int) -> list[tuple[str, bool]]:
+        """
+        Return the lines that something causes, and whether each is logged: a tail has all of them.
+
+        Arguments as those of `Teller.tell`.
+        """
         return [
-            write_record(fact.type, fact.time_ms, fact.record)
+            (write_record(fact.type, fact.time_ms, fact.record), self.is_logged(level_of(fact)))
             for fact in self._teller.tell(happened, now_ms, memory_peak_mib)
-            if fact.type not in _NOT_LOGGED and level_of(fact) in self._logged
+            if fact.type not in _NOT_LOGGED
         ]
