@@ -334,7 +334,7 @@ def kill_stragglers(directory: Path) -> None:
     Bubblewrap's child waits for its parent before it does anything; if the parent is killed in that moment,
     before the child has asked to die with it, the child waits for ever. It is known by its command line.
     """
-    marker = os.fsencode(directory)
+    marker = os.fsencode(directory) + b"/"
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
