@@ -146,6 +146,8 @@ class Metrics:
     def __init__(self) -> None:
         self._series: OrderedDict[str, Series] = OrderedDict()
         """By ARN as invoked; the one that was used last is the last, to a minute."""
+        self._functions: dict[str, dict[str, Series]] = {}
+        """The same, by function."""
         self._loads: dict[str, int] = {}
         """Invocations of each function that are running or wait for an environment."""
         self._in_flight = 0
@@ -205,6 +207,7 @@ class Metrics:
         if series is None:
             resource = invoked_arn.partition(":function:")[2]
             series = self._series[invoked_arn] = Series(resource.partition(":")[0], resource)
+            self._functions.setdefault(series.function, {})[invoked_arn] = series
         start_s = at_ms // 60_000 * MINUTE_S
         bucket = series.buckets.get(start_s)
         if bucket is None:
@@ -214,30 +217,40 @@ class Metrics:
             series.age(start_s)
             self._buckets += 1 + len(series) - before
             while self._buckets > BUCKETS_MAX and len(self._series) > 1:
-                self._buckets -= len(self._series.popitem(last=False)[1])
+                self._forget_oldest()
         return bucket
+
+    def _forget_oldest(self) -> None:
+        invoked_arn, series = self._series.popitem(last=False)
+        self._buckets -= len(series)
+        of_function = self._functions[series.function]
+        del of_function[invoked_arn]
+        if not of_function:
+            del self._functions[series.function]
 
     # --- what is asked ------------------------------------------------------------------------------------
 
     def subjects(self) -> Iterator[Subject]:
         """Tell of whom there are metrics: everybody first, then functions, then resources."""
-        series = [each for each in self._series.values() if len(each)]
-        if series:
+        if self._series:
             yield Subject()
-        for function in sorted({each.function for each in series}):
+        for function in sorted(self._functions):
             yield Subject(function)
-        for function, resource in sorted({(each.function, each.resource) for each in series}):
-            yield Subject(function, resource)
+        for function in sorted(self._functions):
+            for resource in sorted(each.resource for each in self._functions[function].values()):
+                yield Subject(function, resource)
 
     def names(self, subject: Subject, since_s: int = 0) -> list[str]:
         """Return the metrics that have numbers of `subject`, since a time (seconds since 1970)."""
-        buckets = [bucket for _, bucket in self._buckets_of(subject, since_s, 2**63)]
-        return [
-            name
-            for name in METRICS
-            if (metric := metric_of(name, subject)) is not None
-            and any(metric.take(bucket).count for bucket in buckets)
-        ]
+        missing = {name: metric for name in METRICS if (metric := metric_of(name, subject)) is not None}
+        wanted = tuple(missing)
+        for _, bucket in self._buckets_of(subject, since_s, 2**63):
+            for name in tuple(missing):
+                if missing[name].take(bucket).count:
+                    del missing[name]
+            if not missing:
+                break
+        return [name for name in wanted if name not in missing]
 
     def read(
         self, name: str, subject: Subject, start_s: int, end_s: int, period_s: int
@@ -267,8 +280,9 @@ class Metrics:
         return sorted(found.items())
 
     def _buckets_of(self, subject: Subject, start_s: int, end_s: int) -> Iterator[tuple[int, Bucket]]:
-        for series in self._series.values():
-            if subject.function in ("", series.function) and subject.resource in ("", series.resource):
+        chosen = self._functions.get(subject.function, {}) if subject.function else self._series
+        for series in chosen.values():
+            if subject.resource in ("", series.resource):
                 for buckets in (series.coarse, series.buckets):
                     for at_s, bucket in buckets.items():
                         if start_s <= at_s < end_s:
