@@ -126,12 +126,18 @@ def test_logs_with_times_or_as_json(remora, node):
 def test_logs_passes_its_filters_on(remora, node):
     node.answers["/_remora/logs"] = (200, LINES)
     arn = "arn:aws:lambda:us-east-1:000000000000:function:hello:live"
-    remora("logs", arn, "-f", "--since", "10m", "--request-id", "r/1", "--endpoint", node.endpoint)
+    more = ("--request-id", "r/1", "--filter", "?a ?b")
+    remora("logs", arn, "-f", "--since", "10m", *more, "--endpoint", node.endpoint)
     path, _, query = node.asked[0].partition("?")
     assert path == "/_remora/logs"
     values = dict(pair.split("=") for pair in query.split("&"))
     assert int(values.pop("since_ms")) > 1_700_000_000_000
-    assert values == {"function": "hello", "request_id": "r%2F1", "follow": "1"}
+    assert values == {
+        "function": "hello",
+        "filter": "%3Fa+%3Fb",
+        "request_id": "r%2F1",
+        "follow": "1",
+    }
 
 
 def test_logs_of_nothing_says_so(remora, node):

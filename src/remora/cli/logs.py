@@ -44,6 +44,13 @@ def _milliseconds(_context: click.Context, _parameter: click.Parameter, value: s
     metavar="DURATION",
     help="Only lines this young: 30s, 10m, 2h, 1d.",
 )
+@click.option(
+    "--filter",
+    "pattern",
+    metavar="PATTERN",
+    help='Only lines that match, as CloudWatch Logs does: words, "a phrase", ?either ?or, -not, '
+    "{ $.level = ERROR }.",
+)
 @click.option("--request-id", metavar="ID", help="Only lines of this invocation.")
 @click.option("--timestamps", "-t", is_flag=True, help="Begin each line with its time (UTC) and log stream.")
 @endpoint_option
@@ -51,6 +58,7 @@ def _milliseconds(_context: click.Context, _parameter: click.Parameter, value: s
 def command(
     function: str,
     since_ms: int | None,
+    pattern: str | None,
     request_id: str | None,
     endpoint: str,
     *,
@@ -62,6 +70,8 @@ def command(
     query = {"function": _name(function)}
     if since_ms is not None:
         query["since_ms"] = str(max(0, SystemClock().wall_ms() - since_ms))
+    if pattern:
+        query["filter"] = pattern
     if request_id:
         query["request_id"] = request_id
     if follow:

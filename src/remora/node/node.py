@@ -34,9 +34,11 @@ from remora.kit.tasks import TaskSet
 from remora.node.api import NodeApi
 from remora.node.drivers import record_store, sandbox_driver
 from remora.node.front import Front
+from remora.node.log_lines import LogLines
 from remora.node.settings import NodeError, NodeInfo
 from remora.pool.pool import Pool, PoolSettings
 from remora.resources.names import Place
+from remora.resources.records import default_log_group
 from remora.runtimes.catalog import Runtimes, default_cache
 from remora.sandbox.base import SandboxError
 from remora.spec.limits import CREATE_FUNCTION_BODY_BYTES_MAX
@@ -164,12 +166,16 @@ class Node:
             "driver": driver.name,
             "missing": missing,
         }
+
+        def log_group(function: str) -> str:
+            known = control.state.view.functions.get(function)
+            return known.latest.log_group if known is not None else default_log_group(function)
+
         node_api = NodeApi(
             health=lambda: health,
             environments=pool.environments,
             timelines=self._timelines,
-            logs=self._logs,
-            tasks=self._streams,
+            log_lines=LogLines(self._logs, log_group, self._streams, self._clock),
             meters=self._meters,
         )
         neighbours = {
