@@ -104,7 +104,8 @@ def test_code_and_layers_together_have_a_limit(node):
     assert (status, code) == (400, "InvalidParameterValueException")
 
 
-@pytest.mark.case("CP-4", "CP-7", "CP-18", "CP-19")
+@pytest.mark.case("CP-4", "CP-7", "CP-17")
+@pytest.mark.case("CP-18", "CP-19", partly="the upper bounds")
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

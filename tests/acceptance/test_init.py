@@ -62,7 +62,7 @@ def test_every_file_and_link_is_an_extension_but_no_directory(node, function, ac
     assert started == ["a", "b", "c", "runtime"]
 
 
-@pytest.mark.case("EXT-1", "EXT-24", "EXT-45", "RT-7")
+@pytest.mark.case("EXT-1", "EXT-24", "EXT-45")
 def test_an_extension_learns_about_the_function_and_each_invocation(node, function):
     name = function(does={"watcher": {}})
     answer = node.invoke(name, {"environ": 1}, tail=True)

@@ -129,7 +129,7 @@ def test_what_was_acknowledged_survives_kill_9_at_any_moment(start, data):
 
 
 @pytest.mark.slow
-@pytest.mark.case("LC-48", "LC-29")
+@pytest.mark.case("LC-48")
 def test_sigterm_lets_invocations_finish_and_tells_extensions(start, data):
     # Given twenty invocations, some of them just starting
     node = start(data)
