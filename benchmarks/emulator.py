@@ -17,13 +17,15 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import memory
 from children import process
 from workload import HANDLER
 
+_STOP_S = 10
 PATH = "/2015-03-31/functions/function/invocations"
 _MEMBER = "samcli/local/rapid/aws-lambda-rie-" + {"aarch64": "arm64"}.get(platform.machine(), "x86_64")
 
@@ -98,8 +100,15 @@ def running(emulator, python, task, opt):
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ):
-        yield port
+    ) as child:
+        try:
+            yield port
+        finally:
+            # The first below is the first of its namespace: all others end with it, and its parent reaps it.
+            for pid in memory.below(child.pid)[:1]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    child.wait(_STOP_S)
 
 
 def _free_port():

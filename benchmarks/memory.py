@@ -27,7 +27,7 @@ class Used:
 def of_node(pid):
     """Count the memory of a node and of everything below it."""
     kinds = {"remora-init": 0, "bwrap": 0, "": 0}
-    for child in _below(pid):
+    for child in below(pid):
         try:
             name = Path(f"/proc/{child}/comm").read_text().strip()
             if name == "init":
@@ -45,7 +45,7 @@ def _field(pid, name):
     return 0
 
 
-def _below(pid):
+def below(pid):
     """Return all descendants."""
     children = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
