@@ -175,8 +175,8 @@ def test_after_a_reset(stage, run):
 
     async def scenario():
         async with stage({"runtime": runtime}) as it:
-            await it.invoke()
-            await it.invoke()
+            await it.invoke(tail=True)
+            await it.invoke(tail=True)
             return await it.logs.read("/aws/lambda/f")
 
     lines = run(scenario())

@@ -276,10 +276,7 @@ class Logs:
         """Add events to a stream; those that are too old or too new are left out."""
         group, stream = request["logGroupName"], request["logStreamName"]
         now_ms = self._clock.wall_ms()
-        lines = [
-            LogLine(event["timestamp"], event["message"], "", now_ms)
-            for event in request["logEvents"]
-        ]
+        lines = [LogLine(event["timestamp"], event["message"], "", now_ms) for event in request["logEvents"]]
         times = [line.timestamp_ms for line in lines]
         if times != sorted(times):
             raise _invalid("Log events in a single PutLogEvents request must be in chronological order.")
