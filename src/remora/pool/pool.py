@@ -262,8 +262,9 @@ class Pool:
         answer = waiting.answer
 
         def answered(result: InvokeResult) -> None:
-            member.state = MemberState.FINISHING
-            member.group.finishing += 1
+            if member.state is MemberState.BUSY:  # else it was stopped, and counts no more
+                member.state = MemberState.FINISHING
+                member.group.finishing += 1
             answer(result)
 
         member.environment.invoke(waiting.request_id, waiting.request, answered)
