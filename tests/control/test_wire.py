@@ -116,7 +116,7 @@ def test_every_answer_has_an_identifier_and_one_date(node):
         (b'{"FunctionName":"f","Environment":{"Variables":[1]}}', "SerializationException"),
         (b'{"FunctionName":"f","MemorySize":1.5}', "SerializationException"),
         (b'{"FunctionName":"f","MemorySize":true}', "SerializationException"),
-        (b'{"FunctionName":"f","MemorySize":123456789012345678901234567890}', "ValidationException"),
+        (b'{"FunctionName":"f","MemorySize":123456789012345678901234567890}', "SerializationException"),
         (b"", "ValidationException"),
         (b"null", "ValidationException"),
         (b'{"FunctionName":null,"Unknown":1}', "ValidationException"),
