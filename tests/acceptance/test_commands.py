@@ -183,10 +183,14 @@ def test_run_ends_in_an_orderly_way_when_it_is_terminated(layer):
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
-        running.stdin.write('{"sleep_s": 50}')
-        running.stdin.close()
-        assert any("INVOKE" in line for line in running.stderr if line.startswith("watcher: {"))
-        running.terminate()
-        rest = running.stderr.read()
+        try:
+            running.stdin.write('{"sleep_s": 50}')
+            running.stdin.close()
+            assert any("INVOKE" in line for line in running.stderr if line.startswith("watcher: {"))
+            running.terminate()
+            running.wait(PATIENCE_S)
+            rest = running.stderr.read()
+        finally:
+            running.kill()
     assert running.returncode == 143
     assert "SHUTDOWN" in rest

@@ -159,6 +159,18 @@ def test_sigterm_lets_invocations_finish_and_tells_extensions(start, data):
 
 
 @pytest.mark.slow
+def test_sigterm_breaks_off_what_takes_too_long(start, data):
+    node = start(data)
+    name = node.create(zip_directory(PROBE), layers=[actors("watcher")], Timeout=600, **SETTINGS)
+    with ThreadPoolExecutor(3) as threads:
+        answers = [threads.submit(node.invoke, name, {"sleep_s": 500}) for _ in range(3)]
+        eventually(lambda: [each["state"] for each in node.environments(name)] == ["busy"] * 3)
+        assert node.terminate() == 0
+        assert {outcome(answer) for answer in answers} <= {"failed", "refused"}
+    assert leftovers(data) == []
+
+
+@pytest.mark.slow
 @pytest.mark.case("EXT-37")
 def test_an_idle_environment_is_shut_down_in_time(data):
     with running(data, "--idle-seconds", "0.3") as node:
