@@ -40,7 +40,7 @@ conformance:  ## the tests that show a numbered case of the specification, and w
 	@$(BIN)/python tools/conformance.py $(ARGS)
 
 bench:  ## compare with the floor and with AWS's emulator; takes minutes
-	@$(SETUP) bench
+	@$(SETUP)
 	@$(BIN)/python benchmarks/warm.py $(ARGS)
 	@$(BIN)/python benchmarks/cold.py $(ARGS)
 
