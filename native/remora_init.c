@@ -403,10 +403,19 @@ static int place_descriptors(const int *fds, int count) {
     return 0;
 }
 
+/*
+ * Let every signal do what it does by itself. The library refuses to touch two of its own, which may have been ignored
+ * by whoever started the platform: hence the system call. Refused for SIGKILL and SIGSTOP, as it should be.
+ */
+static void reset_signals(void) {
+    const unsigned long by_default[8] = {0}; /* the kernel's struct sigaction: handler, flags, restorer, mask */
+    for (int number = 1; number < NSIG; number++)
+        syscall(SYS_rt_sigaction, number, by_default, NULL, sizeof(uint64_t));
+}
+
 static int prepare_child(const struct start *order, const int *fds, int fd_count) {
     setpgid(0, 0);
-    for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL); /* refused for SIGKILL, SIGSTOP and the library's own: as it should be */
+    reset_signals();
     sigset_t none;
     sigemptyset(&none);
     rank_for_oom();
