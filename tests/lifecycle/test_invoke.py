@@ -30,14 +30,14 @@ def ended(story: Story) -> m.Happened:
     return happened
 
 
-def test_extensions_are_told_before_the_runtime_externals_first() -> None:
+def test_the_runtime_is_told_first_then_external_and_internal_extensions() -> None:
     story = idle("a", "b", internals=("in",))
     waiting = [e.parked for e in story.machine.extensions()]
     runtime = story.machine.state.generation.runtime.parked[0]
     story.invokes()
     answers = [e for e in story.last if isinstance(e, m.AnswerInvoke | m.AnswerInvocation)]
-    assert [answer.call for answer in answers] == [*waiting, runtime]
-    assert isinstance(answers[-1], m.AnswerInvocation)
+    assert [answer.call for answer in answers] == [runtime, *waiting]
+    assert isinstance(answers[0], m.AnswerInvocation)
     started = next(i for i, e in enumerate(story.last) if isinstance(e, m.Happened))
     assert started < story.last.index(answers[0])
 

@@ -19,23 +19,27 @@ if TYPE_CHECKING:
 
 
 def release(s: State, invocation: Invocation) -> None:
-    """Tell everybody concerned that there is an invocation: extensions first, then the runtime."""
+    """
+    Tell everybody concerned that there is an invocation, the runtime first: its answer is waited for.
+
+    No order is promised between them, they work in parallel.
+    """
     generation = s.generation
     runtime = generation.runtime
     s.enter(Phase.INVOKING)
     invocation.released_us = s.now_us
     s.happened(Kind.INVOKE_STARTED, request_id=invocation.request_id)
+    if runtime.parked:
+        runtime.move(RuntimeMove.RELEASE)
+        for call in runtime.parked:
+            s.effects.append(AnswerInvocation(call))
+        runtime.parked.clear()
     for extension in generation.invoked:
         if extension.state is ExtensionState.READY:
             if extension.parked is None:
                 extension.due = "INVOKE"
             else:
                 give_invoke(s, extension, extension.parked)
-    if runtime.parked:
-        runtime.move(RuntimeMove.RELEASE)
-        for call in runtime.parked:
-            s.effects.append(AnswerInvocation(call))
-        runtime.parked.clear()
 
 
 def give_invoke(s: State, extension: Extension, call: Call) -> None:
