@@ -243,8 +243,10 @@ def test_empty_leftover_groups_are_removed_with_their_parent(tmp_path):
 
 def test_a_start_is_encoded_as_remora_init_reads_it():
     order = messages.start(7, argv=("/bin/a", ""), env={"B": "c"}, cwd="/tmp", uid=993, gid=990)
-    head = struct.pack("<cIIIHHH", b"S", 7, 993, 990, len(messages.LIMITS), 2, 1)
-    limits = b"".join(struct.pack("<IQQ", *limit) for limit in messages.LIMITS)
+    head = struct.pack("<cIIIHHH", b"S", 7, 993, 990, 4, 2, 1)
+    files, stack = (7, 1024, 1024), (3, 8 * 1024 * 1024, 2**64 - 1)
+    locked, core = (8, 65_536, 65_536), (4, 0, 0)
+    limits = struct.pack("<IQQIQQIQQIQQ", *files, *stack, *locked, *core)
     assert order == head + limits + b"/tmp\0/bin/a\0\0B=c\0"
     assert messages.kill(7, 15) == b"K\x07\0\0\0\x0f\0\0\0"
 

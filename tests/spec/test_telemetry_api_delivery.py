@@ -438,7 +438,7 @@ def test_a_subscriber_that_never_answers_delays_nobody(stage, run):
                 began = loop.time()
                 for _ in range(20):
                     await it.invoke()
-                assert loop.time() - began < 10, "twenty invocations that wait take a minute"
+                assert loop.time() - began < 2
             assert function_lines(alive) == ["x\n"] * 21
             assert len({batch.body for batch in dead.batches}) == 1, "only its first batch is tried"
 
