@@ -23,7 +23,8 @@ from remora.kit.clock import SystemClock
 from remora.kit.tasks import TaskSet
 from remora.node.drivers import sandbox_driver
 from remora.pool.base import Deployment, InvokeRequest
-from remora.pool.pool import Pool, PoolSettings
+from remora.pool.pool import Pool
+from remora.pool.settings import PoolSettings
 from remora.resources.records import FunctionVersion
 from remora.runtimes.catalog import Runtimes, default_cache
 from remora.telemetry.logs import LogStore

@@ -36,7 +36,8 @@ from remora.node.drivers import record_store, sandbox_driver
 from remora.node.front import Front
 from remora.node.log_lines import LogLines
 from remora.node.settings import NodeError, NodeInfo
-from remora.pool.pool import Pool, PoolSettings
+from remora.pool.pool import Pool
+from remora.pool.settings import PoolSettings
 from remora.resources.names import Place
 from remora.resources.records import default_log_group
 from remora.runtimes.catalog import Runtimes, default_cache

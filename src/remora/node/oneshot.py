@@ -15,7 +15,8 @@ from remora.node.drivers import sandbox_driver
 from remora.node.settings import NodeError
 from remora.node.temporary import sweep_dead, temporary_data
 from remora.pool.base import Deployment, InvokeRequest, InvokeResult, PoolError
-from remora.pool.pool import Pool, PoolSettings
+from remora.pool.pool import Pool
+from remora.pool.settings import PoolSettings
 from remora.resources.records import FunctionVersion
 from remora.runtimes.catalog import Runtimes, default_cache
 from remora.runtimes.errors import RuntimeUnavailable

@@ -8,127 +8,35 @@ grow old and can be shut down. An invocation without an idle environment waits, 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from remora.environment.base import InvokeResult
-from remora.environment.environment import Environment
-from remora.environment.variables import Credentials, Place
 from remora.kit.alarms import Alarm
 from remora.kit.ids import new_uuid, random_hex
-from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Reason
 from remora.pool.assign import Counts, Verdict, assign
 from remora.pool.base import PoolError, ProvisioningFailed, Throttled
-from remora.resources.records import default_log_group
-from remora.sandbox.base import Mount, SandboxError, SandboxPlan
-from remora.telemetry.application_log import ApplicationLog
-from remora.telemetry.billing import Rates
-from remora.telemetry.facts import Subject, Teller
-from remora.telemetry.journal import Journal
+from remora.pool.group import Group, Member, MemberState, Waiting, describe
+from remora.pool.making import Maker
+from remora.sandbox.base import SandboxError
 from remora.telemetry.meter import Meters
-from remora.telemetry.system_log import SystemLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from remora.environment.base import Deployment, InvokeRequest
+    from remora.environment.environment import Environment
     from remora.kit.clock import Clock
     from remora.kit.tasks import TaskSet
     from remora.pool.base import Answer
-    from remora.resources.records import FunctionVersion
-    from remora.sandbox.base import Network, SandboxDriver
+    from remora.pool.settings import PoolSettings
+    from remora.sandbox.base import SandboxDriver
     from remora.telemetry.logs import LogStore
     from remora.telemetry.timeline import Timelines
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """
-    What an operator can choose.
-
-    Args:
-        directory: Where environments keep their files; must exist.
-        region: The node's region.
-        concurrency: Concurrent executions allowed in total.
-        idle_s: How long an environment may be idle before it is shut down, seconds.
-        linger_s: How long an invocation waits for an environment that has answered already before another one
-            is made, seconds. A client that calls again at once arrives before the runtime has asked for more.
-        network: What the processes of an environment can reach.
-        budgets: Time limits of an environment; those of Lambda unless tests shorten them.
-        has_telemetry: False: extensions hear that there is no Telemetry API and no Logs API, as they do in
-            emulators that have none.
-    """
-
-    directory: Path
-    region: str
-    concurrency: int = 1000
-    idle_s: float = 300.0
-    linger_s: float = 0.02
-    network: Network = "none"
-    budgets: Budgets = field(default_factory=Budgets)
-    has_telemetry: bool = True
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """An invocation without an environment."""
-
-    request_id: str
-    request: InvokeRequest
-    answer: Answer
-    lingering: asyncio.TimerHandle | None = None
-
-
-class MemberState(Enum):
-    """What an environment is doing, as the pool counts it."""
-
-    STARTING = "init"
-    IDLE = "idle"
-    BUSY = "busy"
-    FINISHING = "finishing"
-    """The invoker has its answer; extensions still work, or the environment is being reset."""
-    STOPPING = "stopping"
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """An environment of a group."""
-
-    environment: Environment
-    group: Group
-    created_ms: int
-    state: MemberState = MemberState.STARTING
-    idle_since_us: int = 0
-    retirement: Alarm | None = None
-    """Rings when it was idle for long enough; None if it has never been idle, or never ends that way."""
-    making: asyncio.Task[None] | None = None
-    is_leaving: bool = False
-    """True once it is being removed."""
-    provisioning: asyncio.Future[None] | None = None
-    """Who waits for its init; None if it is made on demand."""
-
-
-@dataclass(slots=True)
-class Group:
-    """The environments of one deployment, and the invocations that wait for one."""
-
-    deployment: Deployment
-    members: dict[str, Member] = field(default_factory=dict)
-    idle: list[Member] = field(default_factory=list)
-    waiting: deque[Waiting] = field(default_factory=deque)
-    starting: int = 0
-    finishing: int = 0
-    is_retired: bool = False
-    """True after an update or deletion of the function: its environments go as they become idle."""
 
 
 class Pool:
@@ -156,13 +64,13 @@ class Pool:
         tasks: TaskSet,
         meters: Meters | None = None,
     ) -> None:
-        self._driver = driver
         self._settings = settings
         self._clock = clock
-        self._logs = logs
-        self._timelines = timelines
         self._tasks = tasks
         self._meters = meters or Meters(clock)
+        self._maker = Maker(
+            driver, settings, clock=clock, logs=logs, timelines=timelines, meters=self._meters
+        )
         self._groups: dict[str, Group] = {}
         self._members: dict[str, Member] = {}
         self._in_flight = 0
@@ -291,73 +199,16 @@ class Pool:
     # --- environments -------------------------------------------------------------------------------------
 
     def _start_member(self, group: Group, provisioning: asyncio.Future[None] | None = None) -> None:
-        function = group.deployment.function
-        budgets, initialization_type = self._settings.budgets, "on-demand"
-        if provisioning is not None:
-            budgets = budgets.provisioned(function.timeout_s)
-            initialization_type = "provisioned-concurrency"
-        identifier = random_hex(32)
-        now_ms = self._clock.wall_ms()
-        log_group = function.log_group
-        date = datetime.fromtimestamp(now_ms / 1000, UTC)
-        whose = "" if log_group == default_log_group(function.name) else function.name
-        stream = f"{date:%Y/%m/%d}/{whose}[{function.version}]{identifier}"
-        timeline = self._timelines.open(identifier, function.name, self._clock.monotonic_us(), now_ms)
-        journal = Journal(
-            self._logs,
-            log_group,
-            stream,
-            timeline=timeline,
-            clock=self._clock,
-            version=function.version,
-            memory_mib=function.memory_mib,
-            reports_every_init=provisioning is not None,
-            system_log=_system_log(group.deployment, stream, initialization_type),
-            application_log=_application_log(function),
-        )
-        place = Place(
-            self._settings.region,
-            log_group,
-            stream,
-            _new_credentials(),
-            initialization_type,
-            has_telemetry=self._settings.has_telemetry,
-        )
-        environment = Environment(
-            identifier,
-            group.deployment,
-            place,
-            journal=journal,
-            clock=self._clock,
-            owner=self,
-            budgets=budgets,
-            meter=self._meters.open(
-                function.name,
-                function.version,
-                Rates(function.architecture, function.memory_mib, function.ephemeral_mib),
-            ),
-        )
-        member = Member(environment, group, now_ms, provisioning=provisioning)
+        environment = self._maker.make(group.deployment, self, is_provisioned=provisioning is not None)
+        identifier = environment.identifier
+        member = Member(environment, group, self._clock.wall_ms(), provisioning=provisioning)
         group.members[identifier] = self._members[identifier] = member
         group.starting += 1
         member.making = self._tasks.spawn(self._start(member), f"start environment {identifier}")
 
     async def _start(self, member: Member) -> None:
-        deployment = member.group.deployment
-        mounts = [Mount(deployment.task, "/var/task")]
-        if deployment.opt is not None:
-            mounts.append(Mount(deployment.opt, "/opt"))
-        mounts += [Mount(source, target) for source, target in deployment.runtime.mounts]
-        identifier = member.environment.identifier
-        plan = SandboxPlan(
-            name=identifier,
-            directory=self._settings.directory / identifier,
-            mounts=tuple(mounts),
-            memory_mib=deployment.function.memory_mib,
-            network=self._settings.network,
-        )
         try:
-            await member.environment.start(self._driver, plan)
+            await self._maker.start(member.environment)
         except SandboxError as error:
             self._fail(member, f"no environment could be made: {error}")
             self._begin_removal(member)
@@ -505,24 +356,7 @@ class Pool:
     def environments(self) -> list[dict[str, object]]:
         """Return what there is, for people: one JSON object per environment, oldest first."""
         now_us = self._clock.monotonic_us()
-        return [self._describe(member, now_us) for member in self._members.values()]
-
-    def _describe(self, member: Member, now_us: int) -> dict[str, object]:
-        environment = member.environment
-        function = environment.deployment.function
-        is_idle = member.state is MemberState.IDLE
-        return {
-            "id": environment.identifier,
-            "function": function.name,
-            "version": function.version,
-            "state": member.state.value,
-            "created_ms": member.created_ms,
-            "idle_ms": (now_us - member.idle_since_us) // 1000 if is_idle else 0,
-            "invocations": environment.invocations,
-            "memory_peak_bytes": environment.memory_peak_bytes(),
-            "log_stream": environment.journal.stream,
-            "extensions": [extension.name for extension in environment.machine.extensions()],
-        }
+        return [describe(member, now_us) for member in self._members.values()]
 
     async def close(self, *, drain_s: float) -> None:
         """
@@ -553,32 +387,3 @@ class Pool:
         while not is_reached():
             self._changed.clear()
             await self._changed.wait()
-
-
-def _system_log(deployment: Deployment, stream: str, initialization_type: str) -> SystemLog | None:
-    """Return who writes the platform's lines of a function that logs JSON; None for one that logs text."""
-    function, runtime = deployment.function, deployment.runtime
-    if function.log_format != "JSON":
-        return None
-    subject = Subject(
-        function.name,
-        function.version,
-        function.arn,
-        function.memory_mib,
-        stream,
-        runtime.version,
-        runtime.version_arn,
-        initialization_type,
-    )
-    return SystemLog(Teller(subject, holds_failures=False), function.logging("SystemLogLevel", "INFO"))
-
-
-def _application_log(function: FunctionVersion) -> ApplicationLog | None:
-    """Return who makes records of what a function prints that logs JSON; None for one that logs text."""
-    if function.log_format != "JSON":
-        return None
-    return ApplicationLog(function.logging("ApplicationLogLevel", "INFO"))
-
-
-def _new_credentials() -> Credentials:
-    return Credentials(f"ASIA{random_hex(16).upper()}", random_hex(40), random_hex(120))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from remora.environment.base import Deployment, InvokeRequest, InvokeResult
 from remora.kit.clock import SystemClock
 from remora.kit.tasks import TaskSet
-from remora.pool.pool import Pool, PoolSettings
+from remora.pool.pool import Pool
+from remora.pool.settings import PoolSettings
 from remora.resources.records import FunctionVersion
 from remora.runtimes.layout import RuntimeLayout
 from remora.telemetry.logs import LogStore

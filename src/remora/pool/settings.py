@@ -1,0 +1,41 @@
+"""What an operator can choose about the pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from remora.lifecycle.machine import Budgets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from remora.sandbox.base import Network
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """
+    What an operator can choose.
+
+    Args:
+        directory: Where environments keep their files; must exist.
+        region: The node's region.
+        concurrency: Concurrent executions allowed in total.
+        idle_s: How long an environment may be idle before it is shut down, seconds.
+        linger_s: How long an invocation waits for an environment that has answered already before another one
+            is made, seconds. A client that calls again at once arrives before the runtime has asked for more.
+        network: What the processes of an environment can reach.
+        budgets: Time limits of an environment; those of Lambda unless tests shorten them.
+        has_telemetry: False: extensions hear that there is no Telemetry API and no Logs API, as they do in
+            emulators that have none.
+    """
+
+    directory: Path
+    region: str
+    concurrency: int = 1000
+    idle_s: float = 300.0
+    linger_s: float = 0.02
+    network: Network = "none"
+    budgets: Budgets = field(default_factory=Budgets)
+    has_telemetry: bool = True
