@@ -21,6 +21,8 @@ REPORT = (
     rf"(?:Init Duration: (?P<init>{NUMBER}) ms\t)?(?P<rest>.*)"
 )
 EXTENSION = "extension:ext.sh"
+ROOT = "Root=1-6a00aa00-0123456789abcdef01234567"
+TRACE = "XRAY TraceId: 1-6a00aa00-0123456789abcdef01234567"
 
 
 def reports(lines):
@@ -322,6 +324,35 @@ def test_names(stage, run, config, group, stream):
     assert {line.stream for line in lines} == {told["AWS_LAMBDA_LOG_STREAM_NAME"]}
     assert re.fullmatch(stream, lines[0].stream)
     assert told["AWS_LAMBDA_LOG_GROUP_NAME"] == group
+
+
+@pytest.mark.case("MB-32")
+@pytest.mark.parametrize(
+    ("trace_id", "expected"),
+    [
+        (
+            f"{ROOT};Parent=5f3e9b7a11c20d48;Sampled=1",
+            f"{TRACE}\tSegmentId: 5f3e9b7a11c20d48\tSampled: true\t",
+        ),
+        (f"{ROOT};Sampled=1;Lineage=a:0", f"{TRACE}\tSampled: true\t"),
+        (f"{ROOT};Parent=5f3e9b7a11c20d48;Sampled=0", None),
+        ("Sampled=1", None),
+        ("", None),
+    ],
+)
+def test_a_sampled_trace_is_told_after_the_report(stage, run, trace_id, expected):
+    async def scenario():
+        async with stage({"runtime": Actor.serve}) as it:
+            traced = await it.invoke(tail=True, trace_id=trace_id)
+            return traced, await it.invoke(tail=True), await it.log()
+
+    traced, plain, log = run(scenario())
+    last = traced.log_tail.decode().splitlines()[-1]
+    assert last == expected if expected else re.fullmatch(REPORT, last)
+    # REPORT and XRAY are one event of the log; the next invocation has a trace of its own
+    (report,) = [line for line in log if line.startswith(f"REPORT RequestId: {traced.request_id}")]
+    assert report.splitlines()[1:] == ([expected] if expected else [])
+    assert b"XRAY" not in plain.log_tail
 
 
 @pytest.mark.case("MB-36")

@@ -78,6 +78,7 @@ class Witness:
 
     def invoked(self, invoked_arn: str, trace_id: str) -> None:
         """An invocation follows, of the function called by that ARN, with this trace header, or none."""
+        self._journal.invoked(trace_id)
         self._broadcast.teller.trace_id = trace_id
         if self._meter is not None:
             self._meter.invoked(invoked_arn)

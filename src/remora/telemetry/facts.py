@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
 from remora.telemetry.report import billed_ms
+from remora.telemetry.traces import trace_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,11 +90,11 @@ def _date(days: int) -> str:
 
 def tracing(trace_id: str) -> dict[str, str] | None:
     """Return the trace context of a sampled trace header, None for any other."""
-    parts = dict(part.partition("=")[::2] for part in trace_id.split(";"))
-    if parts.get("Sampled") != "1":
+    context = trace_context(trace_id)
+    if not context.is_sampled:
         return None
-    context = {"spanId": parts["Parent"]} if "Parent" in parts else {}
-    return {**context, "type": TRACE_TYPE, "value": trace_id}
+    span = {"spanId": context.parent} if context.parent else {}
+    return {**span, "type": TRACE_TYPE, "value": trace_id}
 
 
 def _ms(duration_us: int) -> float:

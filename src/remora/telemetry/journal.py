@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from remora.lifecycle.messages import Happened, Kind
 from remora.spec.limits import LOG_TAIL_BYTES_MAX
 from remora.telemetry.log_files import LogLine
-from remora.telemetry.report import init_start, platform_lines
+from remora.telemetry.report import init_start, platform_lines, xray
 from remora.telemetry.system_log import write_record
 
 if TYPE_CHECKING:
@@ -63,7 +63,15 @@ class Journal:
         self._system_log = system_log
         self._application_log = application_log
         self._request_id = ""
+        self._xray = ""
+        """What follows the report of the present invocation; empty unless its trace is sampled."""
         self._tail = bytearray()
+
+    def invoked(self, trace_id: str) -> None:
+        """An invocation follows, with this trace header, or none."""
+        self._xray = xray(trace_id) if "Sampled=1" in trace_id else ""
+        if self._system_log is not None:
+            self._system_log.invoked(trace_id)
 
     def init_start(self, version: str, version_arn: str) -> None:
         """Write the first line of an init; it is not part of the tail."""
@@ -103,6 +111,8 @@ class Journal:
             peak_mib,
             reports_every_init=self._reports_every_init,
         )
+        if self._xray and happened.kind is Kind.INVOKE_ENDED:
+            lines[-1] = f"{lines[-1]}\n{self._xray}"
         for line in lines:
             self._write(line)
 

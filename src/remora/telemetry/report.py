@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remora.lifecycle.messages import Kind
+from remora.telemetry.traces import trace_context
 
 if TYPE_CHECKING:
     from remora.lifecycle.messages import Happened
@@ -75,6 +76,20 @@ def report(happened: Happened, memory_mib: int, memory_peak_mib: int) -> str:
         if happened.error_type:
             parts.append(f"Error Type: {happened.error_type}")
     return "\t".join(parts)
+
+
+def xray(trace_id: str) -> str:
+    """
+    Return the line that follows the report of an invocation whose trace is sampled; empty if it is not.
+
+    Args:
+        trace_id: The trace header, `Root=…;Parent=…;Sampled=1`.
+    """
+    context = trace_context(trace_id)
+    if not context.is_sampled or not context.root:
+        return ""
+    segment = f"SegmentId: {context.parent}\t" if context.parent else ""
+    return f"XRAY TraceId: {context.root}\t{segment}Sampled: true\t"
 
 
 def platform_lines(

@@ -55,6 +55,10 @@ class SystemLog:
         self._teller = teller
         self._logged = _LEVELS[_LEVELS.index(level) :]
 
+    def invoked(self, trace_id: str) -> None:
+        """An invocation follows, with this trace header, or none."""
+        self._teller.trace_id = trace_id
+
     def is_logged(self, level: str) -> bool:
         """Tell whether records of that level are in the log group."""
         return level in self._logged
