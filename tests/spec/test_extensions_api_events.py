@@ -5,23 +5,15 @@ Scripts play the processes; what they were answered is looked at when all is ove
 """
 
 import asyncio
-import json
 import re
 import time
 import uuid
-from types import SimpleNamespace
 
 import pytest
 
-from remora.environment.base import Deployment, InvokeRequest
-from remora.environment.environment import Environment, Invocation
-from remora.environment.variables import Place
-from remora.kit.clock import SystemClock
-from remora.lifecycle.machine import Budgets
-from remora.lifecycle.messages import AnswerInvoke
-from remora.runtimes.layout import RuntimeLayout
+from remora.environment.answers import invoke_event
+from remora.environment.base import InvokeRequest
 from remora.testing.scripted import Actor
-from remora.testing.stage import function_version
 
 EXT = "extension:ext.sh"
 NEXT = ("GET", "/2020-01-01/extension/event/next")
@@ -335,33 +327,10 @@ def test_the_trace_is_told_as_it_came(heard):
 
 
 @pytest.mark.case("EXT-25")
-def test_without_a_trace_there_is_no_tracing(tmp_path, run):
-    """The pool gives every invocation a trace, as the cloud does: this is about an environment alone."""
-    answers = []
-
-    class Call:
-        def header(self, name):
-            return None
-
-        def respond(self, status, headers, body):
-            answers.append(json.loads(body))
-
-    async def scenario():
-        runtime = RuntimeLayout("provided.al2023", (), ())
-        environment = Environment(
-            "e",
-            Deployment("k", function_version(), tmp_path, None, runtime),
-            Place("us-east-1", "g", "s", None),
-            journal=SimpleNamespace(stream="s"),
-            clock=SystemClock(),
-            owner=None,
-            budgets=Budgets(),
-        )
-        environment._invocation = Invocation("r", InvokeRequest(payload=b"", invoked_arn="a"), 1, print)
-        environment._answer_invoke(AnswerInvoke(Call()))
-
-    run(scenario())
-    assert answers == [{"eventType": "INVOKE", "deadlineMs": 1, "requestId": "r", "invokedFunctionArn": "a"}]
+def test_without_a_trace_there_is_no_tracing():
+    """The pool gives every invocation a trace, as the cloud does: this is about the event alone."""
+    event = invoke_event("r", 1, InvokeRequest(payload=b"", invoked_arn="a"))
+    assert event == {"eventType": "INVOKE", "deadlineMs": 1, "requestId": "r", "invokedFunctionArn": "a"}
 
 
 @pytest.mark.case("EXT-26")

@@ -1,7 +1,7 @@
 """
-The bodies that the environment's APIs and the invoker get from the platform.
+What the environment's APIs and the invoker get from the platform, written down.
 
-Source: runtime-api specification, sections 1 and 8.
+Source: runtime-api specification, sections 1 and 8; extensions-api specification, sections 3 and 5.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from remora.kit.ids import new_uuid
+
 if TYPE_CHECKING:
     from remora.environment.base import InvokeRequest
-    from remora.http.exchange import Header
+    from remora.http.exchange import Exchange, Header
     from remora.lifecycle.messages import Failure
+    from remora.resources.records import FunctionVersion
 
 JSON = ((b"Content-Type", b"application/json"),)
 TEXT = ((b"Content-Type", b"text/plain; charset=utf-8"),)
@@ -61,3 +64,45 @@ def failure_payload(failure: Failure, request_id: str) -> bytes:
         return msgspec.json.encode({"errorMessage": failure.message, "errorType": failure.error_type})
     message = f"RequestId: {request_id} Error: {failure.message}"
     return msgspec.json.encode({"errorType": failure.error_type, "errorMessage": message})
+
+
+def registration_body(function: FunctionVersion, exchange: Exchange) -> bytes:
+    """Return what an extension learns when it has registered by `exchange`: the account only if it asks."""
+    body = {
+        "functionName": function.name,
+        "functionVersion": function.version,
+        "handler": function.handler,
+    }
+    account = function.arn.split(":")[4]
+    wanted = exchange.header(b"lambda-extension-accept-feature") or b""
+    if account and b"accountId" in (feature.strip() for feature in wanted.split(b",")):
+        body = {"accountId": account, **body}
+    return msgspec.json.encode(body) + b"\n"
+
+
+def invoke_event(request_id: str, deadline_ms: int, request: InvokeRequest) -> dict[str, object]:
+    """Return the INVOKE event of an invocation."""
+    event: dict[str, object] = {
+        "eventType": "INVOKE",
+        "deadlineMs": deadline_ms,
+        "requestId": request_id,
+        "invokedFunctionArn": request.invoked_arn,
+    }
+    if request.trace_id:
+        event["tracing"] = {"type": "X-Amzn-Trace-Id", "value": request.trace_id}
+    return event
+
+
+def shutdown_event(reason: str, deadline_ms: int) -> dict[str, object]:
+    """Return the SHUTDOWN event."""
+    return {"eventType": "SHUTDOWN", "shutdownReason": reason, "deadlineMs": deadline_ms}
+
+
+def answer_event(exchange: Exchange, event: dict[str, object]) -> None:
+    """Answer an extension's next with an event."""
+    headers = [
+        *JSON,
+        (b"Lambda-Extension-Event-Identifier", new_uuid().encode()),
+        (b"Lambda-Extension-Identifier", exchange.header(b"lambda-extension-identifier") or b""),
+    ]
+    exchange.respond(200, headers, msgspec.json.encode(event))

@@ -12,19 +12,24 @@ import errno
 import logging
 import os
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
-from remora.environment.answers import JSON, OK, error_body, failure_payload, invocation_headers
+from remora.environment.answers import (
+    JSON,
+    OK,
+    answer_event,
+    error_body,
+    invocation_headers,
+    invoke_event,
+    registration_body,
+    shutdown_event,
+)
 from remora.environment.api import EnvironmentApi
-from remora.environment.base import InvokeResult
+from remora.environment.invocation import Invocation
 from remora.environment.output import Outputs
 from remora.environment.posting import Posted
 from remora.environment.programs import are_extensions_disabled, external_extensions, find_bootstrap
-from remora.environment.streaming import ResponseStream, StreamEnd
 from remora.environment.variables import (
     Place,
     extension_variables,
@@ -36,19 +41,17 @@ from remora.environment.witness import Witness
 from remora.http.limits import Limits
 from remora.http.server import Server
 from remora.kit.alarms import Alarm
-from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
 from remora.lifecycle import messages as m
 from remora.lifecycle.machine import Budgets, Machine
 from remora.sandbox.base import ProcessPlan
-from remora.spec.limits import RESPONSE_STREAM_BYTES_MAX
 from remora.spec.signals import exit_text
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from remora.environment.base import Deployment, InvokeRequest
+    from remora.environment.base import Deployment, InvokeRequest, InvokeResult
     from remora.http.exchange import Exchange
     from remora.kit.clock import Clock
     from remora.sandbox.base import Exit, Sandbox, SandboxDriver, SandboxPlan
@@ -72,25 +75,6 @@ class Owner(Protocol):
 
     def environment_closed(self, environment: Environment) -> None:
         """Nothing runs in it any more; `close` must still be called."""
-
-
-@dataclass(slots=True)
-class Invocation:
-    """The invocation that the environment is working on, as the outside sees it."""
-
-    request_id: str
-    request: InvokeRequest
-    deadline_ms: int
-    answer: Callable[[InvokeResult], None]
-    result: InvokeResult | None = None
-    """An answer that waits for the end of the log."""
-    is_answered: bool = False
-    stream: ResponseStream | None = None
-    """The response, if it is handed on while it is produced."""
-    end: StreamEnd | None = None
-    """An end of the stream that waits for the end of the log."""
-    error_cause: bytes | None = None
-    """What the runtime said about the cause of its error, JSON; for traces."""
 
 
 class Environment:
@@ -154,13 +138,6 @@ class Environment:
         self._is_broken = False
         self._extension_env: dict[str, str] = {}
         self._runtime_env: dict[str, str] = {}
-        function = deployment.function
-        self._registered = {
-            "functionName": function.name,
-            "functionVersion": function.version,
-            "handler": function.handler,
-        }
-        self._account = function.arn.split(":")[4]
         self._performers: dict[type, Callable[[Any], None]] = {
             m.StartProcess: self._start_process,
             m.Signal: self._signal,
@@ -225,7 +202,8 @@ class Environment:
         """
         timeout_us = int(self.deployment.function.timeout_s * 1_000_000)
         deadline_ms = self._clock.wall_ms() + timeout_us // 1000
-        self._invocation = Invocation(request_id, request, deadline_ms, answer)
+        version = self.deployment.function.version
+        self._invocation = Invocation(request_id, request, deadline_ms, version, answer)
         self.invocations += 1
         self.witness.invoked(request.invoked_arn, request.trace_id)
         self.feed(m.Invoke(request_id, timeout_us))
@@ -282,13 +260,7 @@ class Environment:
         self._is_broken = True
         invocation, self._invocation = self._invocation, None
         if invocation is not None:
-            failure = m.Failure("Sandbox.Failure", "The environment broke down; the node's log tells why")
-            payload = failure_payload(failure, invocation.request_id)
-            version = self.deployment.function.version
-            if invocation.stream is not None:
-                invocation.stream.finish(StreamEnd(failure.error_type, payload.decode()))
-            elif not invocation.is_answered:
-                invocation.answer(InvokeResult(invocation.request_id, payload, "Unhandled", version))
+            invocation.break_down()
         self._owner.environment_closed(self)
 
     def take(self, posted: Posted) -> None:
@@ -382,12 +354,8 @@ class Environment:
 
     def _answer_registered(self, order: m.AnswerRegistered) -> None:
         exchange = _exchange(order.call)
-        wanted = exchange.header(b"lambda-extension-accept-feature") or b""
-        body = self._registered
-        if self._account and b"accountId" in (feature.strip() for feature in wanted.split(b",")):
-            body = {"accountId": self._account, **body}
         headers = [*JSON, (b"Lambda-Extension-Identifier", order.identifier.encode())]
-        exchange.respond(200, headers, msgspec.json.encode(body) + b"\n")
+        exchange.respond(200, headers, registration_body(self.deployment.function, exchange))
 
     def _answer_invocation(self, order: m.AnswerInvocation) -> None:
         invocation = self._invocation
@@ -399,15 +367,8 @@ class Environment:
     def _answer_invoke(self, order: m.AnswerInvoke) -> None:
         invocation = self._invocation
         assert invocation is not None, "the machine announced an invocation that is none"
-        event: dict[str, object] = {
-            "eventType": "INVOKE",
-            "deadlineMs": invocation.deadline_ms,
-            "requestId": invocation.request_id,
-            "invokedFunctionArn": invocation.request.invoked_arn,
-        }
-        if invocation.request.trace_id:
-            event["tracing"] = {"type": "X-Amzn-Trace-Id", "value": invocation.request.trace_id}
-        self._answer_event(_exchange(order.call), event)
+        event = invoke_event(invocation.request_id, invocation.deadline_ms, invocation.request)
+        answer_event(_exchange(order.call), event)
 
     def _answer_shutdown(self, order: m.AnswerShutdown) -> None:
         """Let subscribers have what there is before extensions hear of the end."""
@@ -415,70 +376,17 @@ class Environment:
 
     def _tell_shutdown(self, order: m.AnswerShutdown) -> None:
         left_ms = (order.deadline_us - self._clock.monotonic_us()) // 1000
-        event: dict[str, object] = {
-            "eventType": "SHUTDOWN",
-            "shutdownReason": order.reason.value,
-            "deadlineMs": self._clock.wall_ms() + left_ms,
-        }
-        self._answer_event(_exchange(order.call), event)
-
-    def _answer_event(self, exchange: Exchange, event: dict[str, object]) -> None:
-        headers = [
-            *JSON,
-            (b"Lambda-Extension-Event-Identifier", new_uuid().encode()),
-            (b"Lambda-Extension-Identifier", exchange.header(b"lambda-extension-identifier") or b""),
-        ]
-        exchange.respond(200, headers, msgspec.json.encode(event))
+        event = shutdown_event(order.reason.value, self._clock.wall_ms() + left_ms)
+        answer_event(_exchange(order.call), event)
 
     def _stream_body(self, order: m.StreamBody) -> None:
-        invocation = self._invocation
-        assert invocation is not None, "the machine took a response to an invocation that is none"
-        if not invocation.request.streams:
-            return
-        exchange = _exchange(order.call)
-        exchange.body_bytes_max = RESPONSE_STREAM_BYTES_MAX
-        stream = invocation.stream = ResponseStream(exchange)
-        exchange.hand_over(stream.put)
-        content_type = exchange.header(b"content-type") or b"application/octet-stream"
-        invocation.is_answered = True
-        invocation.answer(
-            InvokeResult(
-                request_id=invocation.request_id,
-                payload=b"",
-                function_error=None,
-                executed_version=self.deployment.function.version,
-                content_type=content_type.decode("latin-1"),
-                stream=stream,
-            )
-        )
+        assert self._invocation is not None, "the machine took a response to an invocation that is none"
+        self._invocation.begin_stream(_exchange(order.call))
 
     def _complete(self, order: m.Complete) -> None:
-        invocation = self._invocation
-        assert invocation is not None, "the machine completed an invocation that is none"
+        assert self._invocation is not None, "the machine completed an invocation that is none"
         posted, self._posted = self._posted, Posted()
-        if order.failure is not None:
-            posted = Posted(failure_payload(order.failure, order.request_id), "application/json")
-        invocation.error_cause = posted.cause
-        if invocation.stream is not None:
-            error_code, error_details = posted.error_code, posted.error_details
-            if order.failure is not None:
-                error_code, error_details = order.failure.error_type, posted.body.decode()
-            invocation.end = StreamEnd(error_code, error_details)
-            if not invocation.request.tail:
-                invocation.stream.finish(invocation.end)
-            return
-        result = InvokeResult(
-            request_id=order.request_id,
-            payload=posted.body,
-            function_error="Unhandled" if order.is_error else None,
-            executed_version=self.deployment.function.version,
-            content_type=posted.content_type,
-        )
-        if invocation.request.tail:
-            invocation.result = result
-        else:
-            invocation.is_answered = True
-            invocation.answer(result)
+        self._invocation.complete(posted, order.failure, is_error=order.is_error)
 
     def _thaw(self, _: m.Thaw) -> None:
         self._freezing.cancel()
@@ -528,12 +436,8 @@ class Environment:
     def _invocation_ended(self) -> None:
         invocation, self._invocation = self._invocation, None
         tail = self.journal.take_tail()
-        if invocation is None:
-            return
-        if invocation.result is not None:
-            invocation.answer(msgspec.structs.replace(invocation.result, log_tail=tail))
-        elif invocation.stream is not None and invocation.end is not None:
-            invocation.stream.finish(invocation.end._replace(log_tail=tail))
+        if invocation is not None:
+            invocation.finish(tail)
 
 
 def _exchange(call: m.Call) -> Exchange:
