@@ -68,7 +68,7 @@ class FakePool:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Deployment, InvokeRequest]] = []
-        self.retired: list[str] = []
+        self.retired: list[tuple[str, str | None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.answer: Callable[[Deployment, InvokeRequest], Any] = lambda _, request: request.payload
 
@@ -102,8 +102,8 @@ class FakePool:
             log_tail=b"START\nEND\nREPORT RequestId: x\n" if request.tail else None,
         )
 
-    def retire(self, function_arn: str) -> None:
-        self.retired.append(function_arn)
+    def retire(self, function_arn: str, version: str | None = None) -> None:
+        self.retired.append((function_arn, version))
 
 
 class Node:

@@ -203,7 +203,6 @@ def test_a_bad_request_is_refused_in_the_words_of_aws(shared_node, members, code
             INVALID,
             "Tenant isolation are not offered",
         ),
-        ({"Publish": True}, INVALID, "Published versions are not offered by this node yet"),
         (
             {"SnapStart": {"ApplyOn": "PublishedVersions"}},
             INVALID,
@@ -305,7 +304,7 @@ def test_one_update_at_a_time_and_the_old_one_serves_meanwhile(node):
     node.settle()
     node.invoke()
     assert [deployment.function.timeout_s for deployment, _ in node.pool.calls] == [3, 9]
-    assert node.pool.retired == [FUNCTION]
+    assert node.pool.retired == [(FUNCTION, "$LATEST")]
     keys = {deployment.key for deployment, _ in node.pool.calls}
     assert len(keys) == 2
 
@@ -441,7 +440,7 @@ def test_a_deleted_function_is_gone(node):
     assert node.client.delete_function(FunctionName="f")["ResponseMetadata"]["HTTPStatusCode"] == 204
     assert node.refused("delete_function", FunctionName="f")[0] == 404
     assert node.refused("invoke", FunctionName="f")[0] == 404
-    assert node.pool.retired == [FUNCTION]
+    assert node.pool.retired == [(FUNCTION, None)]
     node.create(Description="again")
     assert node.settle()["Description"] == "again"
 

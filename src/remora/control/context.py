@@ -60,8 +60,8 @@ class InvocationPool(Protocol):
             PoolError: If none is taken any more.
         """
 
-    def retire(self, function_arn: str) -> None:
-        """Let the environments of all former deployments of a function end as they become idle."""
+    def retire(self, function_arn: str, version: str | None = None) -> None:
+        """Let the environments of all former deployments of a function, or a version, end as they idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,7 @@ class Control:
         spawn: Starts background tasks.
         deployments: What functions are made of, ready to run.
         cleaning: Removes what nobody refers to.
+        draw: Returns a random number, 0 up to but not including 1.
     """
 
     api: LambdaApi
@@ -113,6 +114,7 @@ class Control:
     spawn: Spawn
     deployments: Deployments
     cleaning: Cleaning
+    draw: Callable[[], float]
 
     @property
     def place(self) -> Place:
@@ -120,8 +122,8 @@ class Control:
         return self.settings.place
 
     def stamp(self) -> Stamp:
-        """Return the time and a fresh identifier, for the rules."""
-        return Stamp(self.clock.wall_ms(), self.new_id())
+        """Return the time and fresh identifiers, for the rules."""
+        return Stamp(self.clock.wall_ms(), self.new_id(), self.new_id())
 
     def runtime_names(self) -> Runtimes:
         """Return which runtimes there are, for the rules."""

@@ -34,10 +34,11 @@ class Deployments:
         self._artifacts = artifacts
         self._runtimes = runtimes
         self._turns = Turns()
-        self._made: dict[str, dict[str, Deployment]] = {}
+        self._made: dict[tuple[str, str], dict[str, Deployment]] = {}
+        """By name and version, then by what the record says."""
 
     def __repr__(self) -> str:
-        return f"<Deployments functions={len(self._made)}>"
+        return f"<Deployments versions={len(self._made)}>"
 
     async def make(self, version: FunctionVersion) -> Deployment:
         """
@@ -51,7 +52,7 @@ class Deployments:
         **Cancellation:** what was made on disk stays.
         """
         wanted = content_key(version)
-        made = self._made.setdefault(version.name, {})
+        made = self._made.setdefault((version.name, version.version), {})
         deployment = made.get(wanted)
         if deployment is None:
             async with self._turns.of(wanted):
@@ -61,15 +62,16 @@ class Deployments:
         return deployment
 
     def keep_only(self, version: FunctionVersion) -> None:
-        """Forget all deployments of a function but that of `version`."""
-        made = self._made.get(version.name, {})
+        """Forget all deployments of a version (`$LATEST`) but that of its record as it is now."""
+        made = self._made.get((version.name, version.version), {})
         wanted = content_key(version)
         for former in [key for key in made if key != wanted]:
             del made[former]
 
-    def forget(self, name: str) -> None:
-        """Forget all deployments of a function."""
-        self._made.pop(name, None)
+    def forget(self, name: str, version: str | None = None) -> None:
+        """Forget all deployments of a function, or of one of its versions."""
+        for known in [key for key in self._made if key[0] == name and version in {None, key[1]}]:
+            del self._made[known]
 
     async def _make(self, version: FunctionVersion, wanted: str) -> Deployment:
         digests = [layer.digest for layer in version.layers]
@@ -93,17 +95,7 @@ class Deployments:
 def content_key(version: FunctionVersion) -> str:
     """Return a SHA-256 of everything in a record that its environments depend on."""
     extra = {name: value for name, value in version.extra.items() if name != "RuntimeVersionConfig"}
-    content = msgspec.structs.replace(
-        version,
-        revision_id="",
-        state="Active",
-        state_reason=None,
-        state_reason_code=None,
-        last_update_status=None,
-        last_update_status_reason=None,
-        last_update_status_reason_code=None,
-        extra=extra,
-    )
+    content = msgspec.structs.replace(version.without_state(), extra=extra)
     return hashlib.sha256(_encode(content)).hexdigest()
 
 

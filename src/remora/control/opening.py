@@ -10,6 +10,7 @@ from remora.control.cleaning import Cleaning
 from remora.control.context import Control
 from remora.control.deployments import Deployments
 from remora.control.state import State
+from remora.kit.ids import random_fraction
 from remora.spec import lambda_api
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ async def open_control(
     clock: Clock,
     new_id: Callable[[], str],
     spawn: Spawn,
+    draw: Callable[[], float] = random_fraction,
 ) -> Control:
     """
     Load all records and make ready to answer; preparations that were interrupted are begun again.
@@ -46,6 +48,7 @@ async def open_control(
         clock: The node's clock.
         new_id: Makes a UUID.
         spawn: Starts background tasks, `TaskSet.spawn`.
+        draw: Returns a random number, 0 up to but not including 1.
 
     Raises:
         StoreError: If the store cannot be opened.
@@ -67,6 +70,7 @@ async def open_control(
         spawn=spawn,
         deployments=Deployments(artifacts, runtimes),
         cleaning=Cleaning(state, artifacts, spawn),
+        draw=draw,
     )
     preparation.resume(control)
     control.cleaning.request()

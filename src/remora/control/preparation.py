@@ -62,7 +62,7 @@ async def _succeed(control: Control, version: FunctionVersion, runtime_version_a
     if await _note(control, decide):
         control.deployments.keep_only(version)
         if version.state != "Pending":
-            control.pool.retire(version.arn)
+            control.pool.retire(version.arn, version.version)
     control.cleaning.request()
 
 

@@ -41,3 +41,8 @@ def random_hex(digits: int) -> str:
     if digits <= _PIECE_DIGITS:
         return _piece()[:digits]
     return secrets.token_hex((digits + 1) // 2)[:digits]
+
+
+def random_fraction() -> float:
+    """Return a random number, 0 up to but not including 1."""
+    return int(_piece()[:13], 16) / 16**13

@@ -343,10 +343,11 @@ class Pool:
             self._left(group)
             waiting.answer(PoolError(message))
 
-    def retire(self, function_arn: str) -> None:
-        """Shut down the environments of all deployments of a function as they become idle."""
+    def retire(self, function_arn: str, version: str | None = None) -> None:
+        """Shut down the environments of all deployments of a function, or a version, as they become idle."""
         for group in self._groups.values():
-            if group.deployment.function.arn == function_arn:
+            function = group.deployment.function
+            if function.arn == function_arn and version in {None, function.version}:
                 group.is_retired = True
                 for member in tuple(group.idle):
                     self._stop(member)

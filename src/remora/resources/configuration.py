@@ -65,8 +65,6 @@ def refuse_not_offered(request: Mapping[str, Any]) -> None:
     for member, subject in _NOT_OFFERED.items():
         if request.get(member):
             raise invalid(f"{subject} are not offered by this node: remove {member}.")
-    if request.get("Publish"):
-        raise invalid("Published versions are not offered by this node yet: remove Publish.")
     if request.get("PackageType", "Zip") != "Zip":
         raise invalid("Container images are not offered by this node: use PackageType Zip.")
     if request.get("SnapStart", {}).get("ApplyOn", "None") != "None":

@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from remora.resources.functions import find
-from remora.resources.names import LATEST, Place, resolve_function
+from remora.resources.names import LATEST, Place, Target, resolve_function
 from remora.resources.paging import page
 from remora.spec import limits
 from remora.spec.errors import invalid
@@ -58,7 +58,7 @@ def listed_configuration(version: FunctionVersion, qualifier: str | None = None)
         "Timeout": version.timeout_s,
         "MemorySize": version.memory_mib,
         "LastModified": version.last_modified,
-        "CodeSha256": code_sha256(version.code_digest),
+        "CodeSha256": version.code_sha256,
         "Version": version.version,
         "VpcConfig": extra.get("VpcConfig"),
         "DeadLetterConfig": extra.get("DeadLetterConfig"),
@@ -77,10 +77,36 @@ def listed_configuration(version: FunctionVersion, qualifier: str | None = None)
 
 def list_functions(view: View, request: Request) -> Reply:
     """List functions by name; with `FunctionVersion=ALL` every version, with qualified ARNs."""
-    qualifier = LATEST if request.get("FunctionVersion") == "ALL" else None
-    names, marker = page(sorted(view.functions), request.get("Marker"), request.get("MaxItems"))
+    found: dict[str, FunctionVersion] = {}
+    has_all = request.get("FunctionVersion") == "ALL"
+    for name, function in view.functions.items():
+        found[name] = function.latest
+        if has_all:
+            for number, version in view.versions.get(name, {}).items():
+                found[f"{name}\0{number:010d}"] = version
+    keys, marker = page(sorted(found), request.get("Marker"), request.get("MaxItems"))
+    shown = [(found[key], found[key].version if has_all else None) for key in keys]
     return {
-        "Functions": [listed_configuration(view.functions[name].latest, qualifier) for name in names],
+        "Functions": [listed_configuration(version, qualifier) for version, qualifier in shown],
+        "NextMarker": marker,
+    }
+
+
+def list_versions(view: View, place: Place, request: Request) -> Reply:
+    """
+    List the versions of a function: `$LATEST`, then the published ones, oldest first.
+
+    Raises:
+        ApiError: Not found.
+    """
+    target = resolve_function(place, request["FunctionName"])
+    function = find(view, place, Target(target.name, None))
+    found = {f"{number:010d}": version for number, version in view.versions.get(target.name, {}).items()}
+    found[LATEST] = function.latest
+    keys, marker = page(sorted(found), request.get("Marker"), request.get("MaxItems"))
+    shown = [found[key] for key in keys]
+    return {
+        "Versions": [listed_configuration(version, version.version) for version in shown],
         "NextMarker": marker,
     }
 

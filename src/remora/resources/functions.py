@@ -6,16 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from remora.resources import versions
 from remora.resources.configuration import check_total_size, configure, refuse_not_offered
 from remora.resources.dates import stamp as write_stamp
 from remora.resources.names import LATEST, Place, Target, resolve_function
 from remora.resources.records import Function, FunctionVersion
+from remora.resources.revisions import check_revision
 from remora.resources.view import Change, Stamp, View
 from remora.spec import limits
 from remora.spec.constraints import summary, violation
 from remora.spec.errors import ApiError, invalid, not_found
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from remora.resources.configuration import Runtimes
     from remora.resources.packages import Package
 
@@ -76,7 +80,7 @@ def create(
     view: View, place: Place, runtimes: Runtimes, request: Request, *, package: Package, stamp: Stamp
 ) -> Decision:
     """
-    Create a function, Pending until it is prepared.
+    Create a function, Pending until it is prepared; with Publish, and its first version, which is returned.
 
     Raises:
         ApiError: As `draft`, and for packages that are too large.
@@ -84,7 +88,10 @@ def create(
     version = _with_package(draft(view, place, runtimes, request), package)
     package.check_storage(view)
     version = _stamped(version, stamp)
-    return version, [Change("function", version.name, Function(latest=version, tags=request.get("Tags", {})))]
+    record = Function(latest=version, tags=request.get("Tags", {}))
+    if request.get("Publish"):
+        return versions.publication(view, record, stamp, description=None)
+    return version, [Change("function", version.name, record)]
 
 
 def draft_code(view: View, place: Place, request: Request) -> FunctionVersion:
@@ -106,6 +113,9 @@ def update_code(view: View, place: Place, request: Request, package: Package, st
     """
     Give a function other code; what runs keeps the old until the new is prepared. A dry run changes nothing.
 
+    Returns:
+        `$LATEST`, or with Publish the new version, and the changes.
+
     Raises:
         ApiError: Not found; a conflict while it is being created or updated; PreconditionFailedException;
             invalid parameters.
@@ -114,7 +124,12 @@ def update_code(view: View, place: Place, request: Request, package: Package, st
     if request.get("DryRun"):
         return version, []
     package.check_storage(view)
-    return _update(view, version, stamp)
+    updating, changes = _update(view, version, stamp)
+    if not request.get("Publish"):
+        return updating, changes
+    function = next(change.record for change in changes if isinstance(change.record, Function))
+    published, more = versions.publication(view, function, stamp, description=None)
+    return published, more or changes
 
 
 def update_configuration(
@@ -132,68 +147,58 @@ def update_configuration(
     return _update(view, version, stamp)
 
 
-def delete(view: View, place: Place, request: Request) -> tuple[str | None, list[Change]]:
+def delete(view: View, place: Place, request: Request) -> tuple[Target, list[Change]]:
     """
-    Delete a function; a version that does not exist is passed over.
+    Delete a function with everything that hangs on it, or one version; an unknown version is passed over.
 
     Returns:
-        The ARN of the function if it is gone now, and the changes.
+        What was deleted: without a qualifier, all of it; and the changes.
 
     Raises:
-        ApiError: Not found, or invalid qualifiers.
+        ApiError: Not found; invalid qualifiers; a conflict while an alias stands for the version.
     """
     target = resolve_function(place, request["FunctionName"], request.get("Qualifier"))
     if target.name not in view.functions:
         raise not_found(f"Function not found: {place.function_arn(target.name)}")
-    if target.qualifier is None:
-        return place.function_arn(target.name), [Change("function", target.name, None)]
-    if target.qualifier == LATEST:
-        raise invalid("$LATEST version cannot be deleted without deleting the function.")
-    if not target.qualifier.isdigit():
-        raise invalid("Deletion of aliases is not currently supported.")
-    return None, []
+    if target.qualifier is not None:
+        return target, versions.delete(view, target)
+    return target, [Change("function", target.name, None), *view.of_function(target.name)]
 
 
-def find(view: View, place: Place, target: Target, *, with_latest: bool = False) -> Function:
+def find(view: View, place: Place, target: Target) -> Function:
     """
-    Find the function that a request is about.
-
-    Args:
-        view: Where to look.
-        place: Region and account of this node.
-        target: Name and qualifier.
-        with_latest: True if the message names `$LATEST` when no qualifier was given (as Invoke does).
+    Find the function that a request about `$LATEST`, or the whole of it, names.
 
     Raises:
         ApiError: Not found.
     """
     function = view.functions.get(target.name)
     if function is None or target.version != LATEST:
-        qualifier = target.version if with_latest else target.qualifier
-        raise not_found(f"Function not found: {place.function_arn(target.name, qualifier)}")
+        raise not_found(f"Function not found: {place.function_arn(target.name, target.qualifier)}")
     return function
 
 
-def serving(function: Function) -> FunctionVersion:
+def serving(view: View, version: FunctionVersion) -> FunctionVersion:
     """
-    Say what an invocation of `$LATEST` runs.
+    Say what an invocation of a version runs: `$LATEST` is what it was until an update is prepared.
 
     Raises:
         ApiError: A conflict while it is Pending, or if it has Failed.
     """
-    version = function.serving or function.latest
+    if version.version == LATEST:
+        version = view.functions[version.name].serving or version
     if version.state in {"Pending", "Failed"}:
-        raise _wrong_state(version.state)
+        raise versions.wrong_state(version.state)
     return version
 
 
 def unprepared(view: View) -> list[FunctionVersion]:
     """Name what was being prepared: functions that are Pending or whose update is in progress."""
-    return [
-        function.latest
-        for function in view.functions.values()
-        if function.latest.state == "Pending" or function.latest.last_update_status == "InProgress"
-    ]
+    return [function.latest for function in view.functions.values() if _is_unprepared(function)]
+
+
+def _is_unprepared(function: Function) -> bool:
+    return function.latest.state == "Pending" or function.latest.last_update_status == "InProgress"
 
 
 def prepared(view: View, version: FunctionVersion, runtime_version_arn: str, stamp: Stamp) -> list[Change]:
@@ -213,18 +218,20 @@ def prepared(view: View, version: FunctionVersion, runtime_version_arn: str, sta
     extra.pop("RuntimeVersionConfig", None)
     if runtime_version_arn:
         extra["RuntimeVersionConfig"] = {"RuntimeVersionArn": runtime_version_arn}
-    ready = msgspec.structs.replace(
-        version,
-        state="Active",
-        state_reason=None,
-        state_reason_code=None,
-        last_update_status="Successful",
-        last_update_status_reason=None,
-        last_update_status_reason_code=None,
-        revision_id=stamp.revision_id,
-        extra=extra,
-    )
-    return [Change("function", version.name, msgspec.structs.replace(function, latest=ready, serving=None))]
+    changes: dict[str, Any] = {
+        "state": "Active",
+        "state_reason": None,
+        "state_reason_code": None,
+        "last_update_status": "Successful",
+        "last_update_status_reason": None,
+        "last_update_status_reason_code": None,
+        "extra": extra,
+    }
+    ready = msgspec.structs.replace(function.latest, **changes, revision_id=stamp.revision_id)
+    return [
+        Change("function", version.name, msgspec.structs.replace(function, latest=ready, serving=None)),
+        *_published_with(view, version.name, changes),
+    ]
 
 
 def unpreparable(view: View, version: FunctionVersion, code: str, reason: str, stamp: Stamp) -> list[Change]:
@@ -250,8 +257,20 @@ def unpreparable(view: View, version: FunctionVersion, code: str, reason: str, s
             "last_update_status_reason": reason,
             "last_update_status_reason_code": code,
         }
-    failed = msgspec.structs.replace(version, **changes)
-    return [Change("function", version.name, msgspec.structs.replace(function, latest=failed))]
+    failed = msgspec.structs.replace(function.latest, **changes)
+    return [
+        Change("function", version.name, msgspec.structs.replace(function, latest=failed)),
+        *_published_with(
+            view, version.name, {"state": "Failed", "state_reason": reason, "state_reason_code": code}
+        ),
+    ]
+
+
+def _published_with(view: View, name: str, changes: dict[str, Any]) -> Iterator[Change]:
+    """Let the version that is published with `$LATEST`'s preparation, if there is one, end as it does."""
+    for number, version in view.versions.get(name, {}).items():
+        if version.state == "Pending":
+            yield Change("version", f"{name}:{number}", msgspec.structs.replace(version, **changes))
 
 
 def _new_name(place: Place, text: str) -> str:
@@ -284,22 +303,8 @@ def _stamped(version: FunctionVersion, stamp: Stamp) -> FunctionVersion:
 def _updatable(view: View, place: Place, request: Request) -> Function:
     """Find a function and check that it may be updated now, by a caller who has seen its last revision."""
     function = find(view, place, resolve_function(place, request["FunctionName"]))
-    latest = function.latest
-    if latest.state in {"Pending", "Failed"}:
-        raise _wrong_state(latest.state)
-    if latest.last_update_status == "InProgress":
-        raise ApiError(
-            "ResourceConflictException",
-            "The operation cannot be performed at this time. "
-            f"An update is in progress for resource: {latest.arn}",
-        )
-    revision = request.get("RevisionId")
-    if revision is not None and revision != latest.revision_id:
-        raise ApiError(
-            "PreconditionFailedException",
-            "The Revision Id provided does not match the latest Revision Id. "
-            "Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
-        )
+    versions.check_ready(function.latest)
+    check_revision(request, function.latest.revision_id)
     return function
 
 
@@ -317,13 +322,8 @@ def _update(view: View, version: FunctionVersion, stamp: Stamp) -> Decision:
 
 
 def _same(view: View, version: FunctionVersion) -> Function | None:
+    """Return the function if it still waits for `version` to be prepared; its revision may have changed."""
     function = view.functions.get(version.name)
-    return function if function and function.latest.revision_id == version.revision_id else None
-
-
-def _wrong_state(state: str) -> ApiError:
-    return ApiError(
-        "ResourceConflictException",
-        "The operation cannot be performed at this time. "
-        f"The function is currently in the following state: {state}",
-    )
+    if function is None or not _is_unprepared(function):
+        return None
+    return function if function.latest.without_state() == version.without_state() else None

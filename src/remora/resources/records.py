@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Literal
 
 import msgspec
@@ -54,6 +55,24 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
     last_update_status_reason_code: str | None = None
     extra: dict[str, object] = {}
     """Members that are stored and echoed but change little here (TracingConfig, VpcConfig, …)."""
+
+    def without_state(self) -> FunctionVersion:
+        """Return the record as it is whatever its revision and state: two that are equal run the same."""
+        return msgspec.structs.replace(
+            self,
+            revision_id="",
+            state="Active",
+            state_reason=None,
+            state_reason_code=None,
+            last_update_status=None,
+            last_update_status_reason=None,
+            last_update_status_reason_code=None,
+        )
+
+    @property
+    def code_sha256(self) -> str:
+        """Digest of the zip as the API writes it: base64."""
+        return base64.b64encode(bytes.fromhex(self.code_digest)).decode()
 
     def logging(self, member: str, default: str) -> str:
         """Return a member of LoggingConfig."""
@@ -108,6 +127,30 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     next_version: int = 1
     """Number of the next version to be published; numbers are never used again."""
+    published_description: str = ""
+    """Description of `$LATEST` when the last version was published."""
+    reserved_concurrency: int | None = None
+    """Concurrent executions that are kept for the function, and not exceeded by it; None: not set."""
+    recursive_loop: Literal["Terminate", "Allow"] = "Terminate"
+    runtime_management: dict[str, dict[str, str]] = {}
+    """Runtime management of each version that has one: `UpdateRuntimeOn`, `RuntimeVersionArn`."""
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A name for a version, or for two that share the invocations.
+
+    Source: shape AliasConfiguration of the Lambda API model.
+    """
+
+    function: str
+    name: str
+    version: str
+    """`$LATEST` or a number."""
+    description: str
+    weights: dict[str, float] = {}
+    """The additional version, if there is one, and its share of the invocations, 0 to 1."""
+    revision_id: str
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,21 +9,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence  # noqa: TC003 - msgspec reads annotations
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from remora.resources.records import Function, Layer, LayerVersion
+import msgspec
+
+from remora.resources.attachments import EventInvokeConfig, FunctionUrl, Policy, ProvisionedConcurrency
+from remora.resources.records import Alias, Function, FunctionVersion, Layer, LayerVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Record = Function | Layer | LayerVersion
+Record = msgspec.Struct
 
-KINDS: dict[str, type[Function | Layer | LayerVersion]] = {
+KINDS: Final[dict[str, type[Record]]] = {
+    "alias": Alias,
+    "event-invoke-config": EventInvokeConfig,
     "function": Function,
+    "function-url": FunctionUrl,
     "layer": Layer,
+    "layer-policy": Policy,
     "layer-version": LayerVersion,
+    "policy": Policy,
+    "provisioned-concurrency": ProvisionedConcurrency,
+    "version": FunctionVersion,
 }
 """Kinds of records as the store names them."""
+
+_FLAT: Final = {"function": "functions", "layer": "layers"}
+"""Kinds whose key is a name, and where the view has them."""
+
+_NUMBERED: Final = {
+    "layer-policy": "layer_policies",
+    "layer-version": "layer_versions",
+    "version": "versions",
+}
+"""Kinds whose key is a name and a number."""
+
+_QUALIFIED: Final = {
+    "alias": "aliases",
+    "event-invoke-config": "event_invoke_configs",
+    "function-url": "urls",
+    "policy": "policies",
+    "provisioned-concurrency": "provisioned",
+}
+"""Kinds whose key is a function's name and a qualifier."""
+
+_TABLES: Final = _FLAT | _NUMBERED | _QUALIFIED
+_OF_FUNCTIONS: Final = ("version", *_QUALIFIED)
 
 
 class Change(NamedTuple):
@@ -35,10 +67,12 @@ class Change(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """What rules may not find out themselves: the time (milliseconds since 1970) and a fresh UUID."""
+    """What rules may not find out themselves: the time (milliseconds since 1970) and fresh UUIDs."""
 
     wall_ms: int
     revision_id: str
+    other_id: str = ""
+    """For a second record that is made in the same step."""
 
 
 @dataclass(slots=True)
@@ -48,13 +82,27 @@ class View:
 
     Args:
         functions: By bare name.
+        versions: Published versions, by the function's name, then number.
+        aliases: By the function's name, then the alias's.
+        policies: By the function's name, then the qualifier: `$LATEST` stands for the function itself.
+        event_invoke_configs: By the function's name, then the qualifier.
+        provisioned: By the function's name, then the qualifier.
+        urls: By the function's name, then the qualifier.
         layers: By bare name.
         layer_versions: By bare name, then number.
+        layer_policies: By bare name, then number.
     """
 
     functions: dict[str, Function] = field(default_factory=dict)
+    versions: dict[str, dict[int, FunctionVersion]] = field(default_factory=dict)
+    aliases: dict[str, dict[str, Alias]] = field(default_factory=dict)
+    policies: dict[str, dict[str, Policy]] = field(default_factory=dict)
+    event_invoke_configs: dict[str, dict[str, EventInvokeConfig]] = field(default_factory=dict)
+    provisioned: dict[str, dict[str, ProvisionedConcurrency]] = field(default_factory=dict)
+    urls: dict[str, dict[str, FunctionUrl]] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
     layer_versions: dict[str, dict[int, LayerVersion]] = field(default_factory=dict)
+    layer_policies: dict[str, dict[int, Policy]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<View functions={len(self.functions)} layers={len(self.layers)}>"
@@ -62,48 +110,57 @@ class View:
     def apply(self, changes: Sequence[Change]) -> None:
         """Take over changes that have been made durable."""
         for change in changes:
-            match change.kind:
-                case "function":
-                    _put(self.functions, change.key, change.record)
-                case "layer":
-                    _put(self.layers, change.key, change.record)
-                case "layer-version":
-                    name, _, number = change.key.rpartition(":")
-                    versions = self.layer_versions.setdefault(name, {})
-                    _put(versions, int(number), change.record)
-                    if not versions:
-                        del self.layer_versions[name]
-                case unknown:
-                    raise AssertionError(f"there are no records of kind {unknown}")
+            table: dict[str, Any] = getattr(self, _TABLES[change.kind])
+            if change.kind in _FLAT:
+                _put(table, change.key, change.record)
+            else:
+                _put_below(table, change)
+
+    def of_function(self, name: str, *, qualifier: str | None = None) -> Iterator[Change]:
+        """Go through the deletion of everything that hangs on a function, or on one of its qualifiers."""
+        for kind in _OF_FUNCTIONS:
+            table: dict[str, dict[str | int, Record]] = getattr(self, _TABLES[kind])
+            for inner in table.get(name, {}):
+                if qualifier is None or str(inner) == qualifier:
+                    yield Change(kind, f"{name}:{inner}", None)
 
     def all_layer_versions(self) -> Iterator[LayerVersion]:
         """Go through every layer version."""
         for versions in self.layer_versions.values():
             yield from versions.values()
 
+    def all_function_versions(self) -> Iterator[FunctionVersion]:
+        """Go through every version of every function, `$LATEST` first; what serves during an update, too."""
+        for function in self.functions.values():
+            yield function.latest
+            if function.serving is not None:
+                yield function.serving
+        for versions in self.versions.values():
+            yield from versions.values()
+
     def digests(self) -> set[str]:
         """Name every zip that something refers to, layers that only functions remember included."""
         found = {version.digest for version in self.all_layer_versions()}
-        for function in self.functions.values():
-            for version in (function.latest, function.serving):
-                if version is not None:
-                    found.add(version.code_digest)
-                    found.update(layer.digest for layer in version.layers)
+        for version in self.all_function_versions():
+            found.add(version.code_digest)
+            found.update(layer.digest for layer in version.layers)
         return found
 
     def stacks(self) -> set[tuple[str, ...]]:
         """Name every list of layers that a function has, by the digests of their zips."""
         return {
             tuple(layer.digest for layer in version.layers)
-            for function in self.functions.values()
-            for version in (function.latest, function.serving)
-            if version is not None and version.layers
+            for version in self.all_function_versions()
+            if version.layers
         }
 
     def total_code_bytes(self) -> int:
-        """Add up the zips of all functions and layer versions, each counted where it is used, bytes."""
+        """Add up the zips of all function and layer versions, each counted where it is used, bytes."""
         functions = sum(function.latest.code_size_bytes for function in self.functions.values())
-        return functions + sum(version.code_size_bytes for version in self.all_layer_versions())
+        published = sum(
+            version.code_size_bytes for versions in self.versions.values() for version in versions.values()
+        )
+        return functions + published + sum(version.code_size_bytes for version in self.all_layer_versions())
 
 
 def _put(records: dict[Any, Any], key: str | int, record: Record | None) -> None:
@@ -111,3 +168,12 @@ def _put(records: dict[Any, Any], key: str | int, record: Record | None) -> None
         records.pop(key, None)
     else:
         records[key] = record
+
+
+def _put_below(tables: dict[str, dict[Any, Any]], change: Change) -> None:
+    """Put a record whose key is `name:inner`; a name without records is forgotten."""
+    name, _, inner = change.key.rpartition(":")
+    records = tables.setdefault(name, {})
+    _put(records, int(inner) if change.kind in _NUMBERED else inner, change.record)
+    if not records:
+        del tables[name]

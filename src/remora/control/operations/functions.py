@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 from remora.control import preparation
 from remora.control.operations.downloads import location
 from remora.control.operations.uploads import uploaded
-from remora.resources import descriptions, functions
+from remora.resources import descriptions, functions, versions
 from remora.resources.names import LATEST, resolve_function
 
 if TYPE_CHECKING:
     from remora.control.context import Control
     from remora.control.operations.call import Call
-    from remora.resources.records import Function
+    from remora.resources.names import Target
+    from remora.resources.records import FunctionVersion
     from remora.resources.view import Change, View
 
 Reply = dict[str, Any]
 
 
 async def create_function(control: Control, call: Call) -> Reply:
-    """Create a function; it is Pending until it has been prepared in the background."""
+    """Create a function; it is Pending until it has been prepared in the background, its version too."""
     request, place, runtimes = call.request, control.place, control.runtime_names()
     functions.draft(control.state.view, place, runtimes, request)
     async with uploaded(control, request["Code"]) as package:
@@ -34,38 +35,35 @@ async def create_function(control: Control, call: Call) -> Reply:
             stamp=control.stamp(),
         )
         version = await control.state.change(decide)
-    preparation.begin(control, version)
+    _prepare(control, version.name)
     return descriptions.function_configuration(version)
 
 
 async def get_function(control: Control, call: Call) -> Reply:
     """Describe a function, with a link to its code."""
-    function, qualifier = _find(control, call)
+    version, qualifier = _find(control, call)
+    function = control.state.view.functions[version.name]
+    reserved = function.reserved_concurrency
     return {
-        "Configuration": descriptions.function_configuration(function.latest, qualifier),
+        "Configuration": descriptions.function_configuration(version, qualifier),
         "Code": {
             "RepositoryType": "S3",
-            "Location": location(control, call.base_url, function.latest.code_digest),
+            "Location": location(control, call.base_url, version.code_digest),
         },
         "Tags": function.tags or None,
+        "Concurrency": None if reserved is None else {"ReservedConcurrentExecutions": reserved},
     }
 
 
 async def get_function_configuration(control: Control, call: Call) -> Reply:
     """Describe a function."""
-    function, qualifier = _find(control, call)
-    return descriptions.function_configuration(function.latest, qualifier)
+    version, qualifier = _find(control, call)
+    return descriptions.function_configuration(version, qualifier)
 
 
 async def list_functions(control: Control, call: Call) -> Reply:
     """List functions, one page."""
     return descriptions.list_functions(control.state.view, call.request)
-
-
-async def list_versions_by_function(control: Control, call: Call) -> Reply:
-    """List the versions of a function; so far there is `$LATEST` only."""
-    function, _ = _find(control, call)
-    return {"Versions": [descriptions.listed_configuration(function.latest, LATEST)]}
 
 
 async def update_function_code(control: Control, call: Call) -> Reply:
@@ -79,9 +77,11 @@ async def update_function_code(control: Control, call: Call) -> Reply:
         version = await control.state.change(decide)
     if request.get("DryRun"):
         control.cleaning.request()
-    else:
-        preparation.begin(control, version)
-    return descriptions.function_configuration(version)
+        return descriptions.function_configuration(version)
+    _prepare(control, version.name)
+    return descriptions.function_configuration(
+        version, None if version.version == LATEST else version.version
+    )
 
 
 async def update_function_configuration(control: Control, call: Call) -> Reply:
@@ -94,21 +94,20 @@ async def update_function_configuration(control: Control, call: Call) -> Reply:
         stamp=control.stamp(),
     )
     version = await control.state.change(decide)
-    preparation.begin(control, version)
+    _prepare(control, version.name)
     return descriptions.function_configuration(version)
 
 
 async def delete_function(control: Control, call: Call) -> Reply:
-    """Delete a function; its environments end as they become idle."""
+    """Delete a function, or one version; their environments end as they become idle."""
 
-    def decide(view: View) -> tuple[str | None, list[Change]]:
+    def decide(view: View) -> tuple[Target, list[Change]]:
         return functions.delete(view, control.place, call.request)
 
-    arn = await control.state.change(decide)
-    if arn is not None:
-        control.deployments.forget(arn.rpartition(":")[2])
-        control.pool.retire(arn)
-        control.cleaning.request()
+    target = await control.state.change(decide)
+    control.deployments.forget(target.name, target.qualifier)
+    control.pool.retire(control.place.function_arn(target.name), target.qualifier)
+    control.cleaning.request()
     return {"StatusCode": 204}
 
 
@@ -122,6 +121,13 @@ async def get_account_settings(control: Control, call: Call) -> Reply:  # noqa: 
     return descriptions.account_settings(control.state.view, control.settings.concurrent_executions)
 
 
-def _find(control: Control, call: Call) -> tuple[Function, str | None]:
+def _prepare(control: Control, name: str) -> None:
+    """Begin what a change of a function asked for."""
+    function = control.state.view.functions.get(name)
+    if function is not None:
+        preparation.begin(control, function.latest)
+
+
+def _find(control: Control, call: Call) -> tuple[FunctionVersion, str | None]:
     target = resolve_function(control.place, call.request["FunctionName"], call.request.get("Qualifier"))
-    return functions.find(control.state.view, control.place, target), target.qualifier
+    return versions.find(control.state.view, control.place, target), target.qualifier

@@ -21,13 +21,15 @@ from remora.artifacts.archive import ArchiveError
 from remora.control.answers import write_error
 from remora.control.operations.streaming import write_stream
 from remora.pool.base import InvokeRequest, InvokeResult, PoolError, Throttled
-from remora.resources import functions
-from remora.resources.names import resolve_function
+from remora.resources import functions, versions
+from remora.resources.names import Target, resolve_function
 from remora.runtimes.errors import RuntimeUnavailable
 from remora.spec import limits
 from remora.spec.errors import ApiError, invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remora.control.context import Control
     from remora.http.exchange import Exchange, Header
     from remora.pool.base import Deployment
@@ -45,10 +47,24 @@ _LOG_TYPES: Final = (b"None", b"Tail")
 
 
 class Resolution(NamedTuple):
-    """What a path and query stand for: what runs, and the ARN exactly as invoked."""
+    """
+    What a path and query stand for.
+
+    Args:
+        deployment: What runs.
+        invoked_arn: The ARN exactly as invoked.
+        other: What runs instead for the share `weight` of the invocations; None without a weighted alias.
+        weight: 0 to 1.
+    """
 
     deployment: Deployment
     invoked_arn: str
+    other: Deployment | None = None
+    weight: float = 0.0
+
+    def draw(self, draw: Callable[[], float]) -> Deployment:
+        """Return what runs this time."""
+        return self.deployment if self.other is None or draw() >= self.weight else self.other
 
 
 class Wishes(NamedTuple):
@@ -120,7 +136,8 @@ class Invocations:
         if request is None:
             return
         try:
-            result = await self._control.pool.invoke(resolution.deployment, request)
+            deployment = resolution.draw(self._control.draw)
+            result = await self._control.pool.invoke(deployment, request)
         except (Throttled, PoolError) as error:
             raise _refusal(error) from error
         await write_stream(exchange, result)
@@ -136,7 +153,8 @@ class Invocations:
         if request is None:
             return
         try:
-            self._control.pool.begin(resolution.deployment, request, partial(self._answer, exchange))
+            deployment = resolution.draw(self._control.draw)
+            self._control.pool.begin(deployment, request, partial(self._answer, exchange))
         except (Throttled, PoolError) as error:
             raise _refusal(error) from error
 
@@ -185,11 +203,16 @@ class Invocations:
             if name in request:
                 raise invalid(f"{name} is not offered by this node: leave it out.")
         target = resolve_function(control.place, request["FunctionName"], request.get("Qualifier"))
-        function = functions.find(control.state.view, control.place, target, with_latest=True)
-        version = functions.serving(function)
+        view = control.state.view
+        version = functions.serving(view, versions.find(view, control.place, target, with_latest=True))
+        alias = view.aliases.get(target.name, {}).get(target.version)
+        others = [] if alias is None else list(alias.weights.items())
         generation = control.state.generation
-        deployment = await self._deployment(version)
-        resolution = Resolution(deployment, control.place.function_arn(target.name, target.qualifier))
+        arn = control.place.function_arn(target.name, target.qualifier)
+        resolution = Resolution(await self._deployment(version), arn)
+        for number, weight in others:
+            other = functions.serving(view, versions.find(view, control.place, Target(target.name, number)))
+            resolution = resolution._replace(other=await self._deployment(other), weight=weight)
         if control.state.generation == generation:
             if len(self._remembered) >= _REMEMBERED_MAX:
                 self._remembered.clear()
