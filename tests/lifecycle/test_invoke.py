@@ -48,9 +48,8 @@ def test_the_invoker_is_answered_before_extensions_are_done() -> None:
     # Given a runtime that has answered and called next, and an extension that still works
     story = idle("a")
     story.invokes()
-    story.responds()
-    (complete,) = story.ordered(m.Complete)
-    assert complete == m.Complete("r1", None, is_error=False)
+    call = story.responds()
+    assert story.ordered(m.Complete) == [m.Complete("r1", None, is_error=False, posted=call)]
     story.runtime_next()
     done_us = story.now_us
     assert not story.ever(m.Available)[1:]
@@ -112,8 +111,8 @@ def test_the_same_processes_serve_one_invocation_after_the_other() -> None:
 def test_a_handler_error_keeps_the_environment() -> None:
     story = idle("a")
     story.invokes()
-    story.posts_error()
-    assert story.ever(m.Complete) == [m.Complete("r1", None, is_error=True)]
+    call = story.posts_error()
+    assert story.ever(m.Complete) == [m.Complete("r1", None, is_error=True, posted=call)]
     story.runtime_next()
     story.extension_next("a")
     assert story.machine.phase is Phase.IDLE
@@ -172,7 +171,7 @@ def test_a_timeout_after_the_answer(who_hangs: str) -> None:
     story = idle("a")
     story.invokes(timeout_ms=2_000)
     accepted_us = story.now_us
-    story.responds()
+    call = story.responds()
     if who_hangs == "extension":
         story.runtime_next()
     else:
@@ -181,7 +180,7 @@ def test_a_timeout_after_the_answer(who_hangs: str) -> None:
     story.deadline(m.Timer.INVOKE)
     # Then the environment is reset, and the invoker keeps what it has
     assert story.now_us - accepted_us == 2_000 * MS
-    assert story.ever(m.Complete) == [m.Complete("r1", None, is_error=False)]
+    assert story.ever(m.Complete) == [m.Complete("r1", None, is_error=False, posted=call)]
     assert (ended(story).detail, ended(story).error_type) == ("timeout", "")
     assert story.happened(m.Kind.SHUTDOWN_STARTED)[0].detail == "timeout"
 
@@ -250,9 +249,9 @@ def test_the_runtime_runs_out_of_memory() -> None:
 def test_the_runtime_exits_after_it_answered() -> None:
     story = idle()
     story.invokes()
-    story.responds()
+    call = story.responds()
     story.exits("runtime", "exit status 1")
-    assert story.ever(m.Complete) == [m.Complete("r1", None, is_error=False)]
+    assert story.ever(m.Complete) == [m.Complete("r1", None, is_error=False, posted=call)]
     assert (ended(story).detail, ended(story).error_type) == ("error", "Runtime.ExitError")
     assert story.machine.phase is Phase.KILLING
 

@@ -67,9 +67,6 @@ class Port(Protocol):
     def witness(self) -> Witness:
         """Who delivers telemetry."""
 
-    def take(self, posted: Posted) -> None:
-        """Keep what the runtime posted, until it is known what becomes of it."""
-
 
 class _Registration(msgspec.Struct):
     """Body of a registration."""
@@ -183,7 +180,7 @@ class EnvironmentApi:
         if exchange.is_oversized:
             self._port.feed(m.BodyEnded(exchange, m.Transfer.OVERSIZED, exchange.body_bytes_max))
             return
-        self._port.take(read(exchange))
+        exchange.slot = read(exchange)
         self._port.feed(m.BodyEnded(exchange, m.Transfer.COMPLETE, size_bytes=exchange.received_bytes))
 
     def _init_error(self, exchange: Exchange) -> None:
@@ -191,7 +188,7 @@ class EnvironmentApi:
         if exchange.is_oversized:
             exchange.respond(413, JSON, error_body("RequestEntityTooLarge", TOO_LARGE))
             return
-        self._port.take(read_init_error(exchange))
+        exchange.slot = read_init_error(exchange)
         self._port.feed(m.InitError(exchange, sanitise_error_type(exchange.header(ERROR_TYPE))))
 
     # --- Extensions API -----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from remora.environment.answers import (
 from remora.environment.api import EnvironmentApi
 from remora.environment.invocation import Invocation
 from remora.environment.output import Outputs
-from remora.environment.posting import Posted
+from remora.environment.posting import Posted, posted_by
 from remora.environment.programs import are_extensions_disabled, external_extensions, find_bootstrap
 from remora.environment.variables import (
     Place,
@@ -117,7 +117,6 @@ class Environment:
         self._server: Server | None = None
         self._invocation: Invocation | None = None
         self.runtime_release = ""
-        self._posted = Posted()
         self._tasks = TaskSet(f"environment {identifier}")
         self.witness = Witness(
             deployment,
@@ -263,10 +262,6 @@ class Environment:
             invocation.break_down()
         self._owner.environment_closed(self)
 
-    def take(self, posted: Posted) -> None:
-        """Keep what the runtime posted: the machine decides whether it becomes the answer."""
-        self._posted = posted
-
     # --- what the sandbox tells (sandbox.base.Watcher) ----------------------------------------------------
 
     def process_started(self, name: str, pid: int) -> None:  # noqa: ARG002 - the watcher's signature
@@ -385,7 +380,7 @@ class Environment:
 
     def _complete(self, order: m.Complete) -> None:
         assert self._invocation is not None, "the machine completed an invocation that is none"
-        posted, self._posted = self._posted, Posted()
+        posted = Posted() if order.posted is None else posted_by(_exchange(order.posted))
         self._invocation.complete(posted, order.failure, is_error=order.is_error)
 
     def _thaw(self, _: m.Thaw) -> None:

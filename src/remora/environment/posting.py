@@ -46,6 +46,13 @@ class Posted(msgspec.Struct, frozen=True):
     error_details: str = ""
 
 
+def posted_by(exchange: Exchange) -> Posted:
+    """Return what was posted with a request, as it was read when its body was complete."""
+    posted = exchange.slot
+    assert isinstance(posted, Posted), "the answer is to be a body that was not read"
+    return posted
+
+
 def sanitise_error_type(header: bytes | None) -> str:
     """Return the error type as logs show it: kept if it looks like one, else made `Unknown`."""
     text = (header or b"").decode("latin-1")

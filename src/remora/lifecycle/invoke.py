@@ -9,11 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remora.lifecycle import endings
-from remora.lifecycle.messages import AnswerInvocation, AnswerInvoke, Available, Complete, Kind
+from remora.lifecycle.messages import (
+    AnswerInvocation,
+    AnswerInvoke,
+    Available,
+    Complete,
+    Failure,
+    Kind,
+)
 from remora.lifecycle.tables import ExtensionMove, ExtensionState, Phase, RuntimeMove
 
 if TYPE_CHECKING:
-    from remora.lifecycle.messages import Call, Failure
+    from remora.lifecycle.messages import Call
     from remora.lifecycle.parties import Extension
     from remora.lifecycle.state import Invocation, State
 
@@ -50,18 +57,19 @@ def give_invoke(s: State, extension: Extension, call: Call) -> None:
     s.effects.append(AnswerInvoke(call))
 
 
-def answer_invoker(s: State, failure: Failure | None, *, is_error: bool) -> None:
-    """Give the invoker its answer unless it has one: what was posted last, or `failure`."""
+def answer_invoker(s: State, answer: Call | Failure, *, is_error: bool) -> None:
+    """Give the invoker its answer unless it has one: what was posted with a call, or a failure."""
     invocation = s.invocation
     assert invocation is not None, "an answer without an invocation"
     if invocation.is_answered:
         return
     invocation.is_answered = True
+    failure, posted = (answer, None) if isinstance(answer, Failure) else (None, answer)
     if is_error:
         invocation.status = "failure"
         if failure is not None:
             invocation.error_type = failure.error_type
-    s.effects.append(Complete(invocation.request_id, failure, is_error))
+    s.effects.append(Complete(invocation.request_id, failure, is_error, posted))
     s.happened(Kind.RUNTIME_RESPONDED, request_id=invocation.request_id, detail=invocation.status)
 
 

@@ -306,7 +306,7 @@ class AnswerShutdown(msgspec.Struct, frozen=True):
 
 class Complete(msgspec.Struct, frozen=True):
     """
-    Give the invoker its answer: `failure`, or if that is None what the runtime posted last.
+    Give the invoker its answer: `failure`, or if that is None what the runtime posted: the body of `posted`.
 
     Each invocation is completed exactly once.
     """
@@ -314,6 +314,8 @@ class Complete(msgspec.Struct, frozen=True):
     request_id: str
     failure: Failure | None
     is_error: bool
+    posted: Call | None = None
+    """A call that has not been answered yet; None if there is a failure."""
 
 
 class Thaw(msgspec.Struct, frozen=True):

@@ -98,7 +98,7 @@ def on_body_ended(s: State, event: BodyEnded) -> None:
         if not is_error:
             s.invocation.response_ended_us = s.now_us
             s.invocation.produced_bytes = event.size_bytes
-        invoke.answer_invoker(s, None, is_error=is_error)
+        invoke.answer_invoker(s, call, is_error=is_error)
         s.effects.append(Accept(call))
     elif event.transfer is Transfer.OVERSIZED:
         limit = f"maximum allowed payload size ({event.bytes_max} bytes)."
@@ -125,5 +125,5 @@ def on_init_error(s: State, event: InitError) -> None:
     generation.fatal_type = generation.fatal_type or event.error_type
     if s.invocation is not None and s.phase in INITIALISING:
         s.invocation.error_type = event.error_type
-        invoke.answer_invoker(s, None, is_error=True)
+        invoke.answer_invoker(s, event.call, is_error=True)
     s.effects.append(Accept(event.call))

@@ -216,6 +216,8 @@ class Referee:
     def _check_complete(self, effect: m.Complete) -> None:
         assert effect.request_id == self._request_id, "an invocation was completed that is not open"
         assert not self._is_completed, "an invocation was completed twice"
+        assert (effect.failure is None) != (effect.posted is None), "an answer is a failure or a post"
+        assert effect.posted is None or effect.posted in self._open_calls, "an answer by a call that is over"
         self._is_completed = True
 
     def _check_available(self, _: m.Available) -> None:
