@@ -21,6 +21,7 @@ from remora.sandbox.hierarchies import (
     plan_settings,
     read_hierarchies,
 )
+from remora.sandbox.masks import find_masks
 from remora.sandbox.process import choose_paths
 from remora.sandbox.root_files import IdRange, choose_ids, write_etc
 
@@ -60,9 +61,31 @@ def test_command_for_anyone_with_the_network_of_the_host():
     /usr/bin/bwrap --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try
     --unshare-user --uid 993 --gid 990 --cap-drop ALL
     --hostname sandbox --as-pid-1 --die-with-parent
-    {COMMON} --ro-bind /proc/sys /proc/sys {REST} --port 0
+    {COMMON} {REST} --port 0
     """
     assert command(host, plan, ("ssl",)) == expected.split()
+
+
+def test_what_the_machine_has_to_hide_is_hidden_after_its_surroundings_are_mounted(tmp_path):
+    for directory in ("proc/acpi", "proc/sys", "proc/irq", "usr/local/etc", "etc/ssl/private"):
+        (tmp_path / directory).mkdir(parents=True)
+    for file in ("proc/kcore", "proc/keys"):
+        (tmp_path / file).touch()
+    (tmp_path / "usr/local/src").symlink_to("/usr/src")
+    masks = find_masks(owns_switches=True, root=tmp_path)
+    assert masks.files == ("/proc/kcore", "/proc/keys")
+    assert masks.directories == ("/proc/acpi", "/usr/local/etc", "/etc/ssl/private")
+    assert masks.read_only == ("/proc/irq", "/proc/sys")
+    assert find_masks(owns_switches=False, root=tmp_path).read_only == ()
+    host = Host(Path("/usr/bin/bwrap"), Path("/pkg/remora-init"), ENTRIES, None, masks)
+    hidden = """
+    --ro-bind /proc/irq /proc/irq --ro-bind /proc/sys /proc/sys
+    --ro-bind /dev/null /proc/kcore --ro-bind /dev/null /proc/keys
+    --tmpfs /proc/acpi --remount-ro /proc/acpi --tmpfs /usr/local/etc --remount-ro /usr/local/etc
+    --tmpfs /etc/ssl/private --remount-ro /etc/ssl/private
+    """
+    words = " ".join(command(host, PLAN, ("ssl",)))
+    assert " ".join((COMMON + hidden + REST).split()) in words
 
 
 def test_paths_without_isolation_are_the_sources():

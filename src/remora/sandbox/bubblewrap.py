@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from remora.sandbox.base import Paths, SandboxError, SandboxPlan
 from remora.sandbox.binary import init_program
 from remora.sandbox.directory import remove_tree
 from remora.sandbox.launch import CONTROL_SOCKET
+from remora.sandbox.masks import Masks, find_masks
 from remora.sandbox.node import SandboxesOfNode
 from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, choose_ids, write_etc
 from remora.sandbox.supervised import Habitat
@@ -57,12 +58,14 @@ class Host:
         init: remora-init.
         entries: Directories of programs and libraries.
         ids: Where ids inside are mapped to, for root; None if bubblewrap makes the user namespace.
+        masks: What of /proc, /usr and /etc is not to be seen.
     """
 
     bwrap: Path
     init: Path
     entries: tuple[HostEntry, ...]
     ids: IdRange | None
+    masks: Masks = field(default_factory=Masks)
 
 
 def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...]) -> list[str]:
@@ -78,8 +81,7 @@ def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...]) -> 
         str(host.bwrap),
         *_namespaces(host.ids, plan.network),
         *_system(host.entries, plan.directory / "etc", etc_directories),
-        # A user that is root outside after all (in a container without capabilities) owns the switches there.
-        *(("--ro-bind", "/proc/sys", "/proc/sys") if host.ids is None else ()),
+        *host.masks.words(),
         *_private(host.init, plan),
         *(
             "--remount-ro",
@@ -171,7 +173,9 @@ def read_host() -> Host:
         for name in HOST_DIRECTORIES
         if (path := Path("/", name)).is_dir()
     ]
-    return Host(Path(bwrap), init_program(), tuple(entries), _own_ids())
+    ids = _own_ids()
+    masks = find_masks(owns_switches=ids is None)
+    return Host(Path(bwrap), init_program(), tuple(entries), ids, masks)
 
 
 def _own_ids() -> IdRange | None:
