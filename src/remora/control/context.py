@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from remora.control.deployments import Deployments
     from remora.control.state import State
     from remora.kit.clock import Clock
-    from remora.pool.base import Answer, Deployment, InvokeRequest, InvokeResult
+    from remora.pool.base import Answer, Deployment, InvokeRequest, InvokeResult, ProvisionedStatus
     from remora.resources.names import Place
     from remora.runtimes.layout import RuntimeLayout
     from remora.spec.lambda_api import LambdaApi
@@ -64,6 +64,13 @@ class InvocationPool(Protocol):
         """Let the environments of all former deployments of a function, or a version, end as they idle."""
 
 
+class Provisioning(Protocol):
+    """Who makes environments ahead of invocations, as the records say."""
+
+    def status(self, function: str, qualifier: str) -> ProvisionedStatus:
+        """Return what has become of what was provisioned for a version or alias; nothing yet counts too."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
     """
@@ -101,6 +108,7 @@ class Control:
         deployments: What functions are made of, ready to run.
         cleaning: Removes what nobody refers to.
         draw: Returns a random number, 0 up to but not including 1.
+        provisioning: Who provisions concurrency; None if nobody does.
     """
 
     api: LambdaApi
@@ -115,6 +123,7 @@ class Control:
     deployments: Deployments
     cleaning: Cleaning
     draw: Callable[[], float]
+    provisioning: Provisioning | None = None
 
     @property
     def place(self) -> Place:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from remora.control.context import ControlSettings, InvocationPool, RuntimeSource, Spawn
+    from remora.control.context import ControlSettings, InvocationPool, Provisioning, RuntimeSource, Spawn
     from remora.kit.clock import Clock
     from remora.store.base import Store
 
@@ -33,6 +33,7 @@ async def open_control(
     new_id: Callable[[], str],
     spawn: Spawn,
     draw: Callable[[], float] = random_fraction,
+    provisioning: Provisioning | None = None,
 ) -> Control:
     """
     Load all records and make ready to answer; preparations that were interrupted are begun again.
@@ -49,6 +50,7 @@ async def open_control(
         new_id: Makes a UUID.
         spawn: Starts background tasks, `TaskSet.spawn`.
         draw: Returns a random number, 0 up to but not including 1.
+        provisioning: Who provisions concurrency; None if nobody does.
 
     Raises:
         StoreError: If the store cannot be opened.
@@ -71,6 +73,7 @@ async def open_control(
         deployments=Deployments(artifacts, runtimes),
         cleaning=Cleaning(state, artifacts, spawn),
         draw=draw,
+        provisioning=provisioning,
     )
     preparation.resume(control)
     control.cleaning.request()

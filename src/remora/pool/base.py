@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from remora.environment.base import Deployment, InvokeRequest, InvokeResult
 from remora.environment.streaming import ResponseStream, StreamEnd
@@ -13,6 +14,7 @@ __all__ = [
     "InvokeRequest",
     "InvokeResult",
     "PoolError",
+    "ProvisionedStatus",
     "ProvisioningFailed",
     "ResponseStream",
     "StreamEnd",
@@ -44,6 +46,25 @@ class ProvisioningFailed(Exception):  # noqa: N818 - the word of the API
     def __init__(self, reason: str) -> None:
         super().__init__(f"provisioning failed: {reason}")
         self.reason = reason
+
+
+class ProvisionedStatus(NamedTuple):
+    """
+    What has become of provisioned concurrency.
+
+    Args:
+        status: In the API's words.
+        allocated: Environments that are there.
+        available: Those of them that have been initialised.
+        reason: Why it has FAILED, `FUNCTION_ERROR_INIT_FAILURE`; None otherwise.
+
+    Source: shape GetProvisionedConcurrencyConfigResponse of the Lambda API model.
+    """
+
+    status: Literal["IN_PROGRESS", "READY", "FAILED"]
+    allocated: int
+    available: int
+    reason: str | None = None
 
 
 class PoolError(Exception):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from remora.resources.concurrency import Account, unreserved
 from remora.resources.functions import find
 from remora.resources.names import LATEST, Place, Target, resolve_function
 from remora.resources.paging import page
 from remora.spec import limits
-from remora.spec.errors import invalid
 
 if TYPE_CHECKING:
     from remora.resources.records import FunctionVersion, LayerVersion
@@ -144,25 +144,10 @@ def account_settings(view: View, concurrent_executions: int) -> Reply:
             "CodeSizeUnzipped": limits.UNZIPPED_BYTES_MAX,
             "CodeSizeZipped": limits.ZIP_INLINE_BYTES_MAX,
             "ConcurrentExecutions": concurrent_executions,
-            "UnreservedConcurrentExecutions": concurrent_executions,
+            "UnreservedConcurrentExecutions": unreserved(view, Account(concurrent_executions)),
         },
         "AccountUsage": {
             "TotalCodeSize": view.total_code_bytes(),
             "FunctionCount": len(view.functions),
         },
     }
-
-
-def tags(view: View, place: Place, resource: str) -> Reply:
-    """
-    List the tags of a function.
-
-    Raises:
-        ApiError: Not found, or an ARN with a qualifier.
-    """
-    target = resolve_function(place, resource)
-    if target.qualifier is not None:
-        raise invalid(
-            "Tags on function aliases and versions are not supported. Please specify a function ARN."
-        )
-    return {"Tags": find(view, place, target).tags}

@@ -107,7 +107,11 @@ def delete(view: View, place: Place, layer_name: str, number: int) -> list[Chang
     _check_number(number)
     if number not in view.layer_versions.get(target.name, {}):
         return []
-    return [Change("layer-version", f"{target.name}:{number}", None)]
+    key = f"{target.name}:{number}"
+    policies = (
+        [Change("layer-policy", key, None)] if number in view.layer_policies.get(target.name, {}) else []
+    )
+    return [Change("layer-version", key, None), *policies]
 
 
 def list_layers(view: View, place: Place, request: Request) -> Reply:

@@ -24,6 +24,7 @@ FUNCTION_NAME_CHARACTERS_MAX: Final = 64  # reference, CreateFunction
 VARIABLES_BYTES_MAX: Final = 4_096  # quotas
 LAYERS_PER_FUNCTION_MAX: Final = 5  # quotas
 TAGS_PER_FUNCTION_MAX: Final = 50  # quotas
+POLICY_BYTES_MAX: Final = 20_480  # quotas
 
 # Packages.
 ZIP_INLINE_BYTES_MAX: Final = 52_428_800  # quotas
@@ -50,6 +51,7 @@ DOWNLOAD_URL_S: Final = 600  # reference, GetFunction: the link is valid for ten
 
 # Account.
 CONCURRENT_EXECUTIONS_DEFAULT: Final = 1_000  # quotas
+UNRESERVED_EXECUTIONS_MIN: Final = 100  # "Configuring reserved concurrency for a function"
 
 # Environments.
 PROVISIONED_INIT_S_MIN: Final = 130  # "Understanding the Lambda execution environment lifecycle"

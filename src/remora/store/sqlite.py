@@ -93,6 +93,7 @@ class SqliteStore:
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
         await asyncio.shield(closing)
+        self._thread.shutdown(wait=True)  # it has nothing left to do: this only sees it out
 
     def _load(self) -> list[Document]:
         try:

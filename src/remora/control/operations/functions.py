@@ -111,11 +111,6 @@ async def delete_function(control: Control, call: Call) -> Reply:
     return {"StatusCode": 204}
 
 
-async def list_tags(control: Control, call: Call) -> Reply:
-    """List the tags of a function."""
-    return descriptions.tags(control.state.view, control.place, call.request["Resource"])
-
-
 async def get_account_settings(control: Control, call: Call) -> Reply:  # noqa: ARG001
     """Describe the account's limits and use."""
     return descriptions.account_settings(control.state.view, control.settings.concurrent_executions)
