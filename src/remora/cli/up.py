@@ -62,6 +62,12 @@ if TYPE_CHECKING:
     help="Environments at once, at most.",
 )
 @network_option
+@click.option(
+    "--otlp-endpoint",
+    metavar="URL",
+    help="Export metrics, logs and traces to this OpenTelemetry collector, by OTLP over HTTP. "
+    "OTEL_EXPORTER_OTLP_ENDPOINT and its kin work, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Announce the node as one JSON object on one line.")
 def command(
     *,
@@ -73,6 +79,7 @@ def command(
     idle_seconds: float,
     concurrency: int,
     network: Literal["none", "host"],
+    otlp_endpoint: str | None,
     as_json: bool,
 ) -> None:
     """
@@ -92,6 +99,7 @@ def command(
             idle_s=idle_seconds,
             concurrency=concurrency,
             network=network,
+            open_telemetry=_open_telemetry(otlp_endpoint),
         )
 
         def on_ready(info: NodeInfo) -> None:
@@ -106,6 +114,15 @@ def command(
             raise CommandError(str(error), error.hint, UNREACHABLE) from error
     if not as_json:
         click.echo("remora: all environments are shut down", err=True)
+
+
+def _open_telemetry(endpoint: str | None) -> dict[str, str]:
+    """Return OpenTelemetry's variables of this process; an endpoint that was named goes before theirs."""
+    variables = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
+    if endpoint is None:
+        return variables
+    kept = {name: value for name, value in variables.items() if not name.endswith("_ENDPOINT")}
+    return {**kept, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
 
 
 @contextmanager

@@ -61,6 +61,8 @@ class Witness:
         has_objects = function.log_format == "JSON"
         self._journal = journal
         self._meter = meter
+        recorder = meter.recorder if meter is not None else None
+        self._recording = recorder.open(subject, journal.timeline) if recorder is not None else None
         self._broadcast = Broadcast(
             Teller(subject), make_socket=make_socket, clock=clock, tasks=tasks, has_objects=has_objects
         )
@@ -75,6 +77,8 @@ class Witness:
         self._broadcast.happened(happened, memory_peak_bytes)
         if self._meter is not None:
             self._meter.happened(happened, memory_peak_bytes)
+        if self._recording is not None:
+            self._recording.happened(happened, memory_peak_bytes)
 
     def invoked(self, invoked_arn: str, trace_id: str) -> None:
         """An invocation follows, of the function called by that ARN, with this trace header, or none."""
@@ -82,6 +86,8 @@ class Witness:
         self._broadcast.teller.trace_id = trace_id
         if self._meter is not None:
             self._meter.invoked(invoked_arn)
+        if self._recording is not None:
+            self._recording.invoked(invoked_arn, trace_id)
 
     def exited(self, process: str, cpu_us: int, memory_peak_kib: int) -> None:
         """A process ended; see `remora.sandbox.base.Exit`."""

@@ -14,15 +14,16 @@ from urllib.parse import parse_qs
 import msgspec
 
 from remora.node.log_lines import Following
-from remora.node.prometheus import CONTENT_TYPE, Page
+from remora.node.prometheus import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.http.exchange import Exchange
     from remora.node.log_lines import LogLines
-    from remora.telemetry.meter import Meters
+    from remora.node.prometheus import Page
     from remora.telemetry.timeline import Timelines
+    from remora.telemetry.usage import Usage
 
 PREFIX = b"/_remora/"
 METRICS_PATH = b"/metrics"
@@ -38,7 +39,8 @@ class NodeApi:
         environments: Returns the node's environments, JSON objects.
         timelines: The node's timelines.
         log_lines: Answers who asks for the lines of a function.
-        meters: What the node counts.
+        page: The page for Prometheus.
+        usage: What functions used.
     """
 
     def __init__(
@@ -48,14 +50,15 @@ class NodeApi:
         environments: Callable[[], list[dict[str, object]]],
         timelines: Timelines,
         log_lines: LogLines,
-        meters: Meters,
+        page: Page,
+        usage: Usage,
     ) -> None:
         self._health = health
         self._environments = environments
         self._timelines = timelines
         self._log_lines = log_lines
-        self._usage = meters.usage
-        self._page = Page(meters, environments)
+        self._usage = usage
+        self._page = page
 
     def began(self, exchange: Exchange) -> None:
         """Nothing here takes a body."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from remora.node.settings import NodeError
@@ -10,10 +11,14 @@ from remora.sandbox.process import ProcessDriver
 from remora.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from remora.kit.clock import Clock
+    from remora.node.otlp.exporter import Exporter
     from remora.sandbox.base import SandboxDriver
     from remora.store.base import Store
+    from remora.telemetry.meter import Meters
 
 SANDBOX_DRIVERS = ("bubblewrap", "process")
 
@@ -40,3 +45,29 @@ def sandbox_driver(name: str, environments: Path, node: str) -> SandboxDriver:
 def record_store(directory: Path) -> Store:
     """Make the store that keeps records below `directory`."""
     return SqliteStore(directory)
+
+
+def exporter(variables: Mapping[str, str], meters: Meters, clock: Clock) -> Exporter | None:
+    """
+    Make what exports to an OpenTelemetry collector; None if no variable names one.
+
+    Args:
+        variables: OpenTelemetry's environment variables.
+        meters: What the node counts.
+        clock: The node's clock.
+
+    Raises:
+        NodeError: If the extra is not installed, or the variables ask for what is not offered.
+    """
+    is_wanted = any(value for name, value in variables.items() if name.endswith("_ENDPOINT"))
+    if not is_wanted or variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    try:
+        module = importlib.import_module("remora.node.otlp.exporter")
+    except ModuleNotFoundError as error:
+        raise NodeError(
+            f"export to OpenTelemetry needs the module {error.name}",
+            "install the extra: pip install 'remora[otlp]'",
+        ) from error
+    made: Exporter = module.Exporter(variables, meters, clock)
+    return made

@@ -32,9 +32,10 @@ from remora.kit.clock import SystemClock
 from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
 from remora.node.api import NodeApi
-from remora.node.drivers import record_store, sandbox_driver
+from remora.node.drivers import exporter, record_store, sandbox_driver
 from remora.node.front import Front
 from remora.node.log_lines import LogLines
+from remora.node.prometheus import Page
 from remora.node.settings import NodeError, NodeInfo
 from remora.pool.pool import Pool
 from remora.pool.settings import PoolSettings
@@ -126,6 +127,11 @@ class Node:
 
         store = record_store(settings.data)
         self._stack.push_async_callback(store.close)
+        export = exporter(settings.open_telemetry, self._meters, self._clock)
+        if export is not None:
+            self._meters.recorder, self._logs.tap = export.recorder, export.logged
+            self._stack.push_async_callback(export.close)
+            export.start()
         self._stack.push_async_callback(self._logs.flush)
         pool = Pool(
             driver,
@@ -177,7 +183,8 @@ class Node:
             environments=pool.environments,
             timelines=self._timelines,
             log_lines=LogLines(self._logs, log_group, self._streams, self._clock),
-            meters=self._meters,
+            page=Page(self._meters, pool.environments, export.counts if export is not None else dict),
+            usage=self._meters.usage,
         )
         neighbours = {
             LOGS: logs_service(self._logs, control.place, self._clock, new_uuid),

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client.core import Metric
 
@@ -44,6 +44,10 @@ _COUNTERS: Final[tuple[tuple[str, str, Callable[[Use], float]], ...]] = (
     ("billed_gb_seconds", "Billed duration times memory size.", lambda use: use.bill().gb_seconds),
     ("cost_usd", "What AWS would ask, first tier, without the free tier.", lambda use: use.bill().usd),
 )
+_EXPORTS: Final = (
+    ("exported", "Invocations, lines and data points that an OpenTelemetry collector took."),
+    ("dropped", "Those that it did not take, or not in time."),
+)
 _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[Use], Summary]], ...]] = (
     ("duration_seconds", "Duration as reported, extensions included.", lambda use: use.duration),
     ("init_duration_seconds", "Init that was billed with an invocation: cold starts.", lambda use: use.init),
@@ -62,10 +66,17 @@ class Page:
     Args:
         meters: What the node counts.
         environments: Returns the node's environments, JSON objects with `function`, `version` and `state`.
+        exports: Returns how many items of each signal were exported to OpenTelemetry, and dropped.
     """
 
-    def __init__(self, meters: Meters, environments: Callable[[], list[dict[str, object]]]) -> None:
+    def __init__(
+        self,
+        meters: Meters,
+        environments: Callable[[], list[dict[str, object]]],
+        exports: Callable[[], Mapping[str, tuple[int, int]]],
+    ) -> None:
         self._meters = meters
+        self._exports = exports
         self._environments = environments
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -93,6 +104,15 @@ class Page:
             yield histogram
         yield from self._extensions(uses)
         yield from self._gauges(uses)
+        yield from self._exported()
+
+    def _exported(self) -> Iterator[Metric]:
+        counts = self._exports()
+        for place, (name, text) in enumerate(_EXPORTS):
+            counter = CounterMetricFamily(f"remora_otlp_{name}", text, labels=("signal",))
+            for signal, numbers in counts.items():
+                counter.add_metric((signal,), numbers[place])
+            yield counter
 
     def _extensions(self, uses: dict[tuple[str, str], Use]) -> Iterator[Metric]:
         labels = (*_LABELS, "extension")

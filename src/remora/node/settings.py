@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from remora.sandbox.base import Network
@@ -28,6 +29,7 @@ class NodeSettings:
         concurrency: Concurrent executions allowed in total.
         network: What functions can reach: `none` or `host`.
         runtimes: Where prepared runtimes are kept; None for the user's cache directory.
+        open_telemetry: OpenTelemetry's environment variables; nothing is exported if none names an endpoint.
     """
 
     data: Path
@@ -39,6 +41,7 @@ class NodeSettings:
     concurrency: int = 1000
     network: Network = "none"
     runtimes: Path | None = None
+    open_telemetry: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

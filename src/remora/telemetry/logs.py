@@ -18,7 +18,7 @@ from remora.telemetry.log_files import LogFiles, LogLimits
 from remora.telemetry.log_queries import Range, search
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from remora.kit.clock import Clock
@@ -100,6 +100,8 @@ class LogStore:
         self._flush_handle: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
         self._expired_ms = 0
+        self.tap: Callable[[Mapping[tuple[str, str], Sequence[LogLine]]], None] | None = None
+        """Called with lines by group and stream when they go to disk; it must not change or block."""
 
     def append(self, group: str, stream: str, line: LogLine) -> None:
         """Add a line; returns at once."""
@@ -194,6 +196,8 @@ class LogStore:
             return
         pending, self._pending = self._pending, {}
         self._pending_lines = 0
+        if self.tap is not None:
+            self.tap(pending)
         self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, pending)
         self._writing.add_done_callback(self._flushed)
 

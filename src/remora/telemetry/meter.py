@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from remora.kit.clock import Clock
     from remora.telemetry.billing import Rates
+    from remora.telemetry.recording import Recorder
     from remora.telemetry.usage import ExtensionUse, Use
 
 _EXTENSION: Final = "extension:"
@@ -29,6 +30,8 @@ class Meters:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.recorder: Recorder | None = None
+        """Who records invocations for export; environments made before there is one are not recorded."""
         self.metrics = Metrics()
         self.usage = Usage(clock.wall_ms())
         self.left = self.metrics.left
@@ -59,6 +62,7 @@ class Meter:
 
     def __init__(self, meters: Meters, use: Use, rates: Rates) -> None:
         self.use = use
+        self.recorder = meters.recorder
         self._metrics = meters.metrics
         self._clock = meters.clock
         self._rates = rates

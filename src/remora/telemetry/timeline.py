@@ -17,6 +17,7 @@ MARKS_MAX = 2_000
 TIMELINES_MAX = 200
 """Timelines kept, those of ended environments included; the oldest go first."""
 
+_SANDBOX_CREATED = "sandbox.created"
 _NOT_MARKED = (Kind.EXTENSION_STATE,)
 
 
@@ -46,6 +47,8 @@ class Timeline:
         self.function = function
         self.started_us = started_us
         self.started_ms = started_ms
+        self.sandbox_us = -1
+        """When the sandbox was there, monotonic, microseconds; -1 before that."""
         self._marks: deque[Happened | Mark] = deque(maxlen=MARKS_MAX)
 
     def add(self, happened: Happened) -> None:
@@ -55,6 +58,8 @@ class Timeline:
 
     def mark(self, kind: str, at_us: int) -> None:
         """Note something that the lifecycle machine does not know of, at a monotonic time."""
+        if kind == _SANDBOX_CREATED:
+            self.sandbox_us = at_us
         self._marks.append(Mark(at_us - self.started_us, kind))
 
     def marks(self) -> list[Mark]:

@@ -1,0 +1,1 @@
+"""Export to an OpenTelemetry collector, by OTLP over HTTP: an optional extra, `remora[otlp]`."""
