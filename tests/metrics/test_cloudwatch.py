@@ -127,7 +127,7 @@ def test_lists_have_pages_and_filters(ask, monkeypatch):
         if "NextToken" not in page:
             break
         token = {"NextToken": page["NextToken"]}
-    assert len({repr(each) for each in found}) == len(found) == 7 + 6 + 5 + 5
+    assert len({repr(each) for each in found}) == len(found) == 8 + 6 + 5 + 5
     assert ask("ListMetrics", Namespace="AWS/EC2")["Metrics"] == []
     live = [{"Name": "Resource", "Value": "f:live"}]
     (one,) = ask("ListMetrics", MetricName="Errors", Dimensions=live)["Metrics"]

@@ -12,6 +12,7 @@ import pytest
 
 from remora.lifecycle.machine import Budgets
 from remora.pool.base import ProvisioningFailed
+from remora.pool.provisioning import provision_one
 from remora.testing.scripted import Actor
 
 EXT = "extension:ext.sh"
@@ -246,7 +247,7 @@ def test_provisioned_concurrency_gives_an_init_more_time(stage, run):
     async def scenario():
         # Given an init that takes longer than the limit of one on demand
         async with stage({"runtime": slow}, settings=SHORT) as it:
-            await it.pool.provision(it.deployment)
+            await provision_one(it.pool, it.deployment)
             assert it.pool.environments()[0]["state"] == "idle"
             (report,) = await it.log()
             assert re.fullmatch(r"INIT_REPORT Init Duration: [1-9][0-9]{2}\.[0-9]{2} ms\tPhase: init", report)
@@ -270,7 +271,7 @@ def test_a_provisioned_init_that_fails_is_told_and_not_repeated(stage, run):
     async def scenario():
         async with stage({"runtime": scripts_in_turn(failing, Actor.serve)}) as it:
             with pytest.raises(ProvisioningFailed) as failure:
-                await it.pool.provision(it.deployment)
+                await provision_one(it.pool, it.deployment)
             assert failure.value.reason == "FUNCTION_ERROR_INIT_FAILURE"
             assert it.driver.sandboxes[0].started == ["runtime"]
             (report,) = await it.log()

@@ -11,6 +11,7 @@ import re
 
 import pytest
 
+from remora.pool.provisioning import provision_one
 from remora.testing.scripted import Actor
 from remora.testing.subscriber import listening, subscribe, wish
 
@@ -194,7 +195,7 @@ def test_inits_that_are_reported(stage, run):
     async def scenario(*, provisioned):
         async with stage({"runtime": Actor.serve}) as it:
             if provisioned:
-                await it.pool.provision(it.deployment)
+                await provision_one(it.pool, it.deployment)
             await it.invoke()
             return [line for line in await it.log() if line.startswith("INIT_REPORT")]
 

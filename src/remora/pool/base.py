@@ -28,11 +28,13 @@ class Throttled(Exception):  # noqa: N818 - the word of the API
 
     Args:
         reason: One of the API's throttle reasons, `ConcurrentInvocationLimitExceeded`.
+        retry_after_s: After how many seconds another try may succeed.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, retry_after_s: int = 1) -> None:
         super().__init__(f"invocation refused: {reason}")
         self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class ProvisioningFailed(Exception):  # noqa: N818 - the word of the API

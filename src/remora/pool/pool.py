@@ -2,7 +2,8 @@
 The pool: which environment serves which invocation.
 
 Environments of one deployment form a group. The one that became idle last is used first, so that the others
-grow old and can be shut down. An invocation without an idle environment waits, and one more is made.
+grow old and can be shut down. An invocation without an idle environment waits, and one more is made: a few
+at a time, functions in turn. Decisions are pure (`assign`, `ledger`, `starts`); here they are carried out.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from remora.kit.ids import new_uuid, random_hex
 from remora.lifecycle.messages import Reason
 from remora.pool.assign import Counts, Verdict, assign
 from remora.pool.base import PoolError, ProvisioningFailed, Throttled
-from remora.pool.group import Group, Member, MemberState, Waiting, describe
+from remora.pool.group import Group, Member, MemberState, Order, Provisioned, Waiting, describe
+from remora.pool.ledger import Ledger
 from remora.pool.making import Maker
-from remora.sandbox.base import SandboxError
+from remora.pool.memory import MIB, memory_left
+from remora.pool.metering import count_provisioned, count_shares
+from remora.pool.supply import Supply
 from remora.telemetry.meter import Meters
 
 if TYPE_CHECKING:
@@ -51,6 +55,7 @@ class Pool:
         timelines: Where they mark what happened.
         tasks: Owner of the tasks that make and remove environments.
         meters: What counts; one of its own unless the node wants to read it.
+        memory_left: Tells how much memory the machine has left, bytes.
     """
 
     def __init__(
@@ -63,16 +68,17 @@ class Pool:
         timelines: Timelines,
         tasks: TaskSet,
         meters: Meters | None = None,
+        memory_left: Callable[[], int] = memory_left,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._tasks = tasks
         self._meters = meters or Meters(clock)
-        self._maker = Maker(
-            driver, settings, clock=clock, logs=logs, timelines=timelines, meters=self._meters
-        )
+        maker = Maker(driver, settings, clock=clock, logs=logs, timelines=timelines, meters=self._meters)
+        self._supply = Supply(maker, settings, self, clock=clock, tasks=tasks, memory_left=memory_left)
+        self._ledger = Ledger(settings.concurrency)
         self._groups: dict[str, Group] = {}
-        self._members: dict[str, Member] = {}
+        self._members = self._supply.members
         self._in_flight = 0
         self._changed = asyncio.Event()
         self._is_closing = False
@@ -124,37 +130,64 @@ class Pool:
         """
         if self._is_closing:
             raise PoolError("the node is shutting down")
-        group = self._groups.get(deployment.key) or Group(deployment)
-        limit = self._settings.concurrency
+        group = self._groups.get(deployment.key) or self._add_group(deployment)
+        share = group.load.share
         verdict = assign(
             Counts(
+                ready=len(group.ready),
                 idle=len(group.idle),
                 starting=group.starting,
                 finishing=group.finishing,
                 waiting=len(group.waiting),
-                in_flight=self._in_flight,
-                limit=limit,
+                in_flight=share.in_flight,
+                limit=share.limit,
             )
         )
         if verdict is Verdict.REFUSE:
-            self._meters.throttled(deployment.function.name, deployment.function.version, request.invoked_arn)
-            raise Throttled("ConcurrentInvocationLimitExceeded")
-        self._groups[deployment.key] = group
+            raise self._throttled(group, request, share.reason)
+        if verdict is Verdict.START and (wait_us := group.load.scale_out.take(self._clock.monotonic_us())):
+            raise self._throttled(group, request, share.rate_reason, wait_us)
         group.is_retired = False
         self._in_flight += 1
         self._meters.entered(deployment.function.name, request.invoked_arn)
         if not request.trace_id:
             request = msgspec.structs.replace(request, trace_id=self._new_trace_id())
         waiting = Waiting(new_uuid(), request, answer)
+        if verdict is Verdict.PROVISIONED:
+            self._run(group.ready.pop(), waiting)
+            return
+        group.load.enter()
+        if self._ledger.set_aside:
+            count_shares(self._meters, self._ledger, request.invoked_arn)
         if verdict is Verdict.REUSE:
             self._run(group.idle.pop(), waiting)
-        else:
-            group.waiting.append(waiting)
-            if verdict is Verdict.START:
-                self._start_member(group)
-            elif verdict is Verdict.LINGER:
-                loop = asyncio.get_running_loop()
-                waiting.lingering = loop.call_later(self._settings.linger_s, self._lingered, group, waiting)
+            return
+        group.waiting.append(waiting)
+        if verdict is Verdict.START:
+            self._supply.order(group)
+        elif verdict is Verdict.LINGER:
+            loop = asyncio.get_running_loop()
+            waiting.lingering = loop.call_later(self._settings.linger_s, self._lingered, group, waiting)
+
+    def _add_group(self, deployment: Deployment) -> Group:
+        load = self._ledger.load(deployment.function.arn, self._clock.monotonic_us())
+        load.groups += 1
+        group = self._groups[deployment.key] = Group(deployment, load)
+        return group
+
+    def _forget_if_empty(self, group: Group) -> None:
+        deployment = group.deployment
+        if group.is_empty and self._groups.get(deployment.key) is group:
+            del self._groups[deployment.key]
+            group.load.groups -= 1
+            self._ledger.forget(deployment.function.arn)
+
+    def _throttled(self, group: Group, request: InvokeRequest, reason: str, wait_us: int = 0) -> Throttled:
+        """Count a refusal and return it; there is room again after `wait_us`, as far as that is known."""
+        function = group.deployment.function
+        self._meters.throttled(function.name, function.version, request.invoked_arn)
+        self._forget_if_empty(group)
+        return Throttled(reason, max(1, -(-wait_us // 1_000_000)))
 
     def _new_trace_id(self) -> str:
         """Return an unsampled trace header, as the service makes one when the caller sent none."""
@@ -167,86 +200,136 @@ class Pool:
         if waiting.lingering is not None:
             waiting.lingering.cancel()
         member.state = MemberState.BUSY
+        group = member.group
+        if member.provisioned is not None:
+            group.load.enter_provisioned()
+        if group.provisioned:
+            count_provisioned(self._meters, self._ledger, member, waiting.request.invoked_arn)
         answer = waiting.answer
 
         def answered(result: InvokeResult) -> None:
             if member.state is MemberState.BUSY:  # else it was stopped, and counts no more
                 member.state = MemberState.FINISHING
-                member.group.finishing += 1
+                group.finishing += 1
             answer(result)
 
         member.environment.invoke(waiting.request_id, waiting.request, answered)
 
-    async def provision(self, deployment: Deployment) -> None:
+    # --- what the operator and the API decide -------------------------------------------------------------
+
+    def reserve(self, function_arn: str, count: int | None) -> None:
         """
-        Make one environment ahead of any invocation; it is there until the function is retired.
+        Reserve concurrency for a function: it is kept for it, and not exceeded by it.
+
+        Args:
+            function_arn: Unqualified ARN.
+            count: Concurrent executions, >= 0; None takes the reservation back.
+        """
+        self._ledger.reserve(function_arn, count, self._clock.monotonic_us())
+
+    def set_aside(self, function_arn: str, count: int) -> None:
+        """Set concurrency aside for all provisioned environments of a function together."""
+        self._ledger.provision(function_arn, count, self._clock.monotonic_us())
+
+    def begin_provisioned(self, deployment: Deployment, provisioned: Provisioned) -> None:
+        """
+        Begin to make one environment ahead of any invocation; it is there until it is released.
 
         Its init may take as long as provisioned concurrency allows, and is not repeated.
 
-        Raises:
-            ProvisioningFailed: If its init failed; nothing is left of it.
-            PoolError: If no environment could be made, or the node is shutting down.
+        Args:
+            deployment: What it runs.
+            provisioned: Is told what becomes of it.
 
-        **Cancellation:** the environment is made all the same.
+        Raises:
+            PoolError: If the node is shutting down; nobody is told then.
         """
         if self._is_closing:
             raise PoolError("the node is shutting down")
-        group = self._groups.setdefault(deployment.key, Group(deployment))
-        provisioning: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._start_member(group, provisioning)
-        await provisioning
+        group = self._groups.get(deployment.key) or self._add_group(deployment)
+        self._supply.order(group, provisioned)
+
+    def release(self, provisioned: Provisioned) -> None:
+        """Let go of a provisioned environment: it ends as soon as it is idle. Repeated calls: no effect."""
+        provisioned.is_unwanted = True
+        member = provisioned.member
+        if member is not None and member.state in (MemberState.IDLE, MemberState.STARTING):
+            self._stop(member)
 
     # --- environments -------------------------------------------------------------------------------------
 
-    def _start_member(self, group: Group, provisioning: asyncio.Future[None] | None = None) -> None:
-        environment = self._maker.make(group.deployment, self, is_provisioned=provisioning is not None)
-        identifier = environment.identifier
-        member = Member(environment, group, self._clock.wall_ms(), provisioning=provisioning)
-        group.members[identifier] = self._members[identifier] = member
-        group.starting += 1
-        member.making = self._tasks.spawn(self._start(member), f"start environment {identifier}")
+    def is_needed(self, order: Order) -> bool:
+        """Tell whether an environment is still needed whose turn to be made has come."""
+        if order.provisioned is not None:
+            return not order.provisioned.is_unwanted
+        return order.group.starting <= len(order.group.waiting)
 
-    async def _start(self, member: Member) -> None:
-        try:
-            await self._maker.start(member.environment)
-        except SandboxError as error:
-            self._fail(member, f"no environment could be made: {error}")
-            self._begin_removal(member)
+    def dropped(self, order: Order) -> None:
+        """An environment is not made after all."""
+        group = order.group
+        if order.provisioned is None:
+            group.starting -= 1
+        else:
+            group.provisioned -= 1
+            order.provisioned.lose(PoolError("the environment is not wanted any more"))
+        self._forget_if_empty(group)
+
+    def not_made(self, member: Member, message: str) -> None:
+        """The sandbox of an environment could not be made."""
+        self._fail(member, message)
+        self._begin_removal(member)
+
+    def make_room(self, shortage_bytes: int) -> None:
+        """Shut idle environments down until so much memory is given back, the longest idle first."""
+        idle = [member for group in self._groups.values() for member in group.idle]
+        idle.sort(key=lambda member: member.idle_since_us)
+        for member in idle:
+            if shortage_bytes <= 0:
+                return
+            shortage_bytes -= max(MIB, member.environment.memory_peak_bytes())
+            self._stop(member)
 
     def environment_available(self, environment: Environment) -> None:
         """Give it the next invocation, or let it be idle."""
         member = self._members[environment.identifier]
-        group = member.group
+        group, provisioned = member.group, member.provisioned
         if member.state is MemberState.STOPPING:
             return
         self._uncount(member)
-        if not self._is_provisioned(member):
+        if provisioned is not None and not self._is_wanted(provisioned, environment):
             self._stop(member)
             return
         if group.waiting:
+            if provisioned is not None:
+                group.load.leave()  # it found room that was set aside
             self._run(member, group.waiting.popleft())
             return
         member.state = MemberState.IDLE
-        if group.is_retired or self._is_closing:
+        now_us = member.idle_since_us = self._clock.monotonic_us()
+        is_over = group.is_retired and provisioned is None
+        if is_over or self._is_closing or now_us >= member.expires_us:
             self._stop(member)
             return
+        if provisioned is not None:
+            group.ready.append(member)
+            return
         group.idle.append(member)
-        member.idle_since_us = self._clock.monotonic_us()
-        if member.provisioning is None:
-            if member.retirement is None:
-                member.retirement = Alarm(asyncio.get_running_loop(), partial(self._stop, member))
-            member.retirement.set_in(self._settings.idle_s)
+        if member.retirement is None:
+            member.retirement = Alarm(asyncio.get_running_loop(), partial(self._stop, member))
+        member.retirement.set_in(self._settings.idle_s)
 
-    def _is_provisioned(self, member: Member) -> bool:
-        """Tell who waits for a provisioned environment; False if its init failed: it must not serve."""
-        provisioning = member.provisioning
-        if provisioning is None or provisioning.done():
-            return True
-        if member.environment.machine.is_initialised:
-            provisioning.set_result(None)
-            return True
-        provisioning.set_exception(ProvisioningFailed("FUNCTION_ERROR_INIT_FAILURE"))
-        return False
+    def _is_wanted(self, provisioned: Provisioned, environment: Environment) -> bool:
+        """Tell who wants a provisioned environment; False if it is not to serve, or its init failed."""
+        if provisioned.is_unwanted:
+            return False
+        if not provisioned.is_ready:
+            if not environment.machine.is_initialised:
+                provisioned.lose(ProvisioningFailed("FUNCTION_ERROR_INIT_FAILURE"))
+                return False
+            provisioned.is_ready = True
+            if provisioned.ready is not None:
+                provisioned.ready()
+        return True
 
     def environment_closed(self, environment: Environment) -> None:
         """Remove an environment that has ended; one that ended before it could serve fails an invocation."""
@@ -271,46 +354,61 @@ class Pool:
         if member.making is not None and not member.making.done():
             member.making.cancel()
             await asyncio.wait([member.making])
-        if member.provisioning is not None:
+        if member.provisioned is not None:
             self._fail(member, "the environment was shut down before it was initialised")
         try:
             await environment.close()
         finally:
             group = member.group
             del self._members[environment.identifier], group.members[environment.identifier]
-            if not group.members and not group.waiting and self._groups.get(group.deployment.key) is group:
-                del self._groups[group.deployment.key]
+            if member.provisioned is not None:
+                group.provisioned -= 1
+            self._forget_if_empty(group)
             self._changed.set()
             self._start_missing(group)
 
     def _lingered(self, group: Group, waiting: Waiting) -> None:
         if waiting not in group.waiting:
             return
-        if self._in_flight > self._settings.concurrency:
+        share, wait_us = group.load.share, 0
+        reason = share.reason
+        is_refused = share.in_flight > share.limit
+        if not is_refused and group.starting < len(group.waiting):
+            wait_us = group.load.scale_out.take(self._clock.monotonic_us())
+            reason, is_refused = share.rate_reason, wait_us > 0
+        if is_refused:
             group.waiting.remove(waiting)
-            self._left(group)
-            function = group.deployment.function
-            self._meters.throttled(function.name, function.version, waiting.request.invoked_arn)
-            waiting.answer(Throttled("ConcurrentInvocationLimitExceeded"))
+            self._left_on_demand(group)
+            waiting.answer(self._throttled(group, waiting.request, reason, wait_us))
         else:
             self._start_missing(group)
 
     def _start_missing(self, group: Group) -> None:
         """Make environments for invocations that wait and have none under way."""
         while group.starting < len(group.waiting) and not self._is_closing:
-            self._start_member(group)
+            self._supply.order(group)
 
     def _uncount(self, member: Member) -> None:
         """Take back what the member counted for until now."""
         if member.state is MemberState.STARTING:
-            member.group.starting -= 1
+            if member.provisioned is None:
+                member.group.starting -= 1
             member.state = MemberState.IDLE
+            self._supply.free_slot(member)
         elif member.state in (MemberState.BUSY, MemberState.FINISHING):
-            self._left(member.group)
+            if member.provisioned is None:
+                self._left_on_demand(member.group)
+            else:
+                member.group.load.leave_provisioned()
+                self._left(member.group)
             if member.state is MemberState.FINISHING:
                 member.group.finishing -= 1
             member.state = MemberState.IDLE
             self._changed.set()
+
+    def _left_on_demand(self, group: Group) -> None:
+        group.load.leave()
+        self._left(group)
 
     def _left(self, group: Group) -> None:
         """An invocation is over, whatever came of it."""
@@ -320,8 +418,9 @@ class Pool:
     def _leave_idle(self, member: Member) -> None:
         if member.retirement is not None:
             member.retirement.close()
-        if member in member.group.idle:
-            member.group.idle.remove(member)
+        for available in (member.group.idle, member.group.ready):
+            if member in available:
+                available.remove(member)
 
     def _stop(self, member: Member) -> None:
         self._leave_idle(member)
@@ -331,25 +430,31 @@ class Pool:
 
     def _fail(self, member: Member, message: str) -> None:
         """Tell who depends on an environment that there will be none."""
-        provisioning = member.provisioning
-        if provisioning is None:
+        provisioned = member.provisioned
+        if provisioned is None:
             self._fail_one(member.group, message)
-        elif not provisioning.done():
-            provisioning.set_exception(PoolError(message))
+        else:
+            provisioned.lose(None if provisioned.is_ready else PoolError(message))
 
     def _fail_one(self, group: Group, message: str) -> None:
         if group.waiting:
             waiting = group.waiting.popleft()
-            self._left(group)
+            self._left_on_demand(group)
             waiting.answer(PoolError(message))
 
     def retire(self, function_arn: str, version: str | None = None) -> None:
-        """Shut down the environments of all deployments of a function, or a version, as they become idle."""
+        """
+        Shut down the environments of a function as they become idle; provisioned ones only with all others.
+
+        Args:
+            function_arn: Unqualified ARN.
+            version: `$LATEST` or a number; None for all: the function is gone.
+        """
         for group in self._groups.values():
             function = group.deployment.function
             if function.arn == function_arn and version in {None, function.version}:
                 group.is_retired = True
-                for member in tuple(group.idle):
+                for member in (*group.idle, *(() if version else group.ready)):
                     self._stop(member)
 
     # --- the whole ----------------------------------------------------------------------------------------
@@ -371,10 +476,11 @@ class Pool:
         **Cancellation:** what is left is removed by the next node with the same data.
         """
         self._is_closing = True
-        for group in self._groups.values():
+        self._supply.clear()
+        for group in tuple(self._groups.values()):
             while group.waiting:
                 self._fail_one(group, "the node is shutting down")
-            for member in tuple(group.idle):
+            for member in (*group.idle, *group.ready):
                 self._stop(member)
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s):

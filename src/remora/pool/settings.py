@@ -25,6 +25,13 @@ class PoolSettings:
         idle_s: How long an environment may be idle before it is shut down, seconds.
         linger_s: How long an invocation waits for an environment that has answered already before another one
             is made, seconds. A client that calls again at once arrives before the runtime has asked for more.
+        lifetime_s: How old an environment may become, however busy it is, seconds; it ends when it is idle.
+            Lambda says that it ends them every few hours.
+        starts_at_once: How many environments are made at once, functions in turn; others wait in line.
+        start_hold_s: An init that takes longer lets the next one in line begin, seconds: it waits for
+            something rather than compute.
+        memory_reserve_mib: With less memory left on the machine, idle environments are shut down before
+            another one is made, MiB.
         network: What the processes of an environment can reach.
         budgets: Time limits of an environment; those of Lambda unless tests shorten them.
         has_telemetry: False: extensions hear that there is no Telemetry API and no Logs API, as they do in
@@ -36,6 +43,10 @@ class PoolSettings:
     concurrency: int = 1000
     idle_s: float = 300.0
     linger_s: float = 0.02
+    lifetime_s: float = 4 * 3600.0
+    starts_at_once: int = 16
+    start_hold_s: float = 1.0
+    memory_reserve_mib: int = 256
     network: Network = "none"
     budgets: Budgets = field(default_factory=Budgets)
     has_telemetry: bool = True

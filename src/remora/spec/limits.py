@@ -52,6 +52,8 @@ DOWNLOAD_URL_S: Final = 600  # reference, GetFunction: the link is valid for ten
 # Account.
 CONCURRENT_EXECUTIONS_DEFAULT: Final = 1_000  # quotas
 UNRESERVED_EXECUTIONS_MIN: Final = 100  # "Configuring reserved concurrency for a function"
+SCALE_OUT_ENVIRONMENTS: Final = 1_000  # "Lambda scaling behavior": per function and period, not saved up
+SCALE_OUT_PERIOD_S: Final = 10  # "Lambda scaling behavior"
 
 # Environments.
 PROVISIONED_INIT_S_MIN: Final = 130  # "Understanding the Lambda execution environment lifecycle"

@@ -45,6 +45,10 @@ class Meters:
         self.metrics.throttled(invoked_arn, self.clock.wall_ms())
         self.usage.of(function, version).throttles += 1
 
+    def add(self, name: str, invoked_arn: str, number: int) -> None:
+        """Take in a number of a metric that few functions have, `ProvisionedConcurrencyInvocations`."""
+        self.metrics.add(name, invoked_arn, self.clock.wall_ms(), number)
+
     def open(self, function: str, version: str, rates: Rates) -> Meter:
         """Make the meter of an environment."""
         return Meter(self, self.usage.of(function, version), rates)

@@ -25,6 +25,8 @@ MINUTE_S: Final = 60
 COARSE_S: Final = 300
 MINUTES_KEPT_S: Final = 3 * 3600
 KEPT_S: Final = 15 * 24 * 3600
+UTILIZATION_WHOLE: Final = 10_000
+"""What full utilisation is counted as."""
 BUCKETS_MAX: Final = 100_000
 """Buckets of all functions; beyond that, the function that was idle for longest is forgotten."""
 
@@ -32,7 +34,16 @@ BUCKETS_MAX: Final = 100_000
 class Bucket:
     """What happened to one resource in one minute, or in five; durations in hundredths of milliseconds."""
 
-    __slots__ = ("all_concurrency", "concurrency", "duration", "errors", "invocations", "post", "throttles")
+    __slots__ = (
+        "all_concurrency",
+        "concurrency",
+        "duration",
+        "errors",
+        "invocations",
+        "others",
+        "post",
+        "throttles",
+    )
 
     def __init__(self) -> None:
         self.invocations = 0
@@ -42,6 +53,22 @@ class Bucket:
         self.post = Summary()
         self.concurrency = Summary()
         self.all_concurrency = Summary()
+        self.others: dict[str, Summary] | None = None
+        """Metrics that few functions have, by name."""
+
+    def other(self, name: str) -> Summary:
+        """Return one of the metrics that few functions have."""
+        found = self.others.get(name) if self.others else None
+        return found if found is not None else Summary()
+
+    def add(self, name: str, number: int) -> None:
+        """Take in a number of one of the metrics that few functions have."""
+        if self.others is None:
+            self.others = {}
+        summary = self.others.get(name)
+        if summary is None:
+            summary = self.others[name] = Summary()
+        summary.add(number)
 
     def merge(self, other: Bucket) -> None:
         """Add another one's numbers."""
@@ -52,6 +79,10 @@ class Bucket:
         self.post.merge(other.post)
         self.concurrency.merge(other.concurrency)
         self.all_concurrency.merge(other.all_concurrency)
+        for name, summary in (other.others or {}).items():
+            if self.others is None:
+                self.others = {}
+            self.others.setdefault(name, Summary()).merge(summary)
 
 
 def _counted(total: int, count: int) -> Summary:
@@ -60,6 +91,12 @@ def _counted(total: int, count: int) -> Summary:
     summary.add_many(0, count - total)
     summary.add_many(1, total)
     return summary
+
+
+def _unless_set_aside(bucket: Bucket, name: str) -> Summary:
+    """Return a metric that is the concurrency of all functions while none has any set aside."""
+    found = bucket.other(name)
+    return found if found.count else bucket.all_concurrency
 
 
 class Metric(NamedTuple):
@@ -86,7 +123,24 @@ METRICS: Final = {
     "Duration": Metric("Milliseconds", 100, lambda it: it.duration),
     "PostRuntimeExtensionsDuration": Metric("Milliseconds", 100, lambda it: it.post),
     "ConcurrentExecutions": Metric("Count", 1, lambda it: it.concurrency, (1, 1)),
-    "UnreservedConcurrentExecutions": Metric("Count", 1, lambda it: it.all_concurrency, (0, 0)),
+    "UnreservedConcurrentExecutions": Metric(
+        "Count", 1, lambda it: _unless_set_aside(it, "UnreservedConcurrentExecutions"), (0, 0)
+    ),
+    "ClaimedAccountConcurrency": Metric(
+        "Count", 1, lambda it: _unless_set_aside(it, "ClaimedAccountConcurrency"), (0, 0)
+    ),
+    "ProvisionedConcurrentExecutions": Metric(
+        "Count", 1, lambda it: it.other("ProvisionedConcurrentExecutions"), (1, 2)
+    ),
+    "ProvisionedConcurrencyUtilization": Metric(
+        "None", UTILIZATION_WHOLE, lambda it: it.other("ProvisionedConcurrencyUtilization"), (1, 2)
+    ),
+    "ProvisionedConcurrencyInvocations": Metric(
+        "Count", 1, lambda it: it.other("ProvisionedConcurrencyInvocations")
+    ),
+    "ProvisionedConcurrencySpilloverInvocations": Metric(
+        "Count", 1, lambda it: it.other("ProvisionedConcurrencySpilloverInvocations")
+    ),
 }
 _ALL_CONCURRENCY: Final = Metric("Count", 1, lambda it: it.all_concurrency)
 _CONCURRENCY: Final = "ConcurrentExecutions"
@@ -180,6 +234,10 @@ class Metrics:
     def throttled(self, invoked_arn: str, now_ms: int) -> None:
         """An invocation was refused."""
         self._bucket(invoked_arn, now_ms).throttles += 1
+
+    def add(self, name: str, invoked_arn: str, now_ms: int, number: int) -> None:
+        """Take in a number of a metric that few functions have, by its name in `METRICS`."""
+        self._bucket(invoked_arn, now_ms).add(name, number)
 
     def ended(
         self, invoked_arn: str, start_ms: int, duration_us: int, post_runtime_us: int, *, is_error: bool

@@ -320,9 +320,8 @@ def _refusal(error: Throttled | PoolError) -> ApiError:
     """Return the API's error for what the pool says."""
     if isinstance(error, PoolError):
         return ApiError("ServiceException", str(error))
-    return ApiError(
-        "TooManyRequestsException", "Rate Exceeded.", headers={"Retry-After": "1"}, Reason=error.reason
-    )
+    headers = {"Retry-After": str(error.retry_after_s)}
+    return ApiError("TooManyRequestsException", "Rate Exceeded.", headers=headers, Reason=error.reason)
 
 
 def _answer_headers(result: InvokeResult) -> list[Header]:
