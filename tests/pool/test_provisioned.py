@@ -65,7 +65,7 @@ def test_environments_are_initialised_ahead_and_what_is_beyond_spills_over(stage
             provisioning = Provisioning(it.pool)
             provisioning.want(KEY, ARN, 2)
             provisioning.run(KEY, it.deployment)
-            assert provisioning.status(KEY) == ("IN_PROGRESS", 2, 0, None)
+            assert provisioning.status(KEY) == ("IN_PROGRESS", 0, 0, None)
             await ready(provisioning, 2)
             assert provisioning.status(KEY) == ("READY", 2, 2, None)
             calls = [asyncio.ensure_future(it.invoke()) for _ in range(3)]
@@ -96,7 +96,7 @@ def test_an_init_that_fails_fails_the_target(stage, run):
             provisioning.want(KEY, ARN, 1)
             provisioning.run(KEY, it.deployment)
             await until(lambda: provisioning.status(KEY).status != "IN_PROGRESS")
-            assert provisioning.status(KEY) == ("FAILED", 1, 0, "FUNCTION_ERROR_INIT_FAILURE")
+            assert provisioning.status(KEY) == ("FAILED", 0, 0, "FUNCTION_ERROR_INIT_FAILURE")
 
     run(scenario())
 

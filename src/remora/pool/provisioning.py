@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from remora.pool.base import PoolError, ProvisioningFailed
+from remora.pool.base import PoolError, ProvisionedStatus, ProvisioningFailed
 from remora.pool.group import Provisioned
 
 if TYPE_CHECKING:
@@ -23,23 +23,6 @@ if TYPE_CHECKING:
 
 NO_ENVIRONMENT: Final = "INTERNAL_FAILURE"
 """Why a target failed whose environments could not be made at all."""
-
-
-class ProvisionedStatus(NamedTuple):
-    """
-    What has become of a target.
-
-    Args:
-        status: As the API says it.
-        requested: How many environments are wanted.
-        allocated: How many are ready.
-        reason: Why it has failed; None if it has not.
-    """
-
-    status: Literal["IN_PROGRESS", "READY", "FAILED"]
-    requested: int
-    allocated: int
-    reason: str | None
 
 
 @dataclass(slots=True, eq=False)
@@ -113,9 +96,9 @@ class Provisioning:
             return None
         ready = sum(each.is_ready for each in target.environments)
         if target.reason is not None:
-            return ProvisionedStatus("FAILED", target.requested, ready, target.reason)
-        is_complete = ready == target.requested
-        return ProvisionedStatus("READY" if is_complete else "IN_PROGRESS", target.requested, ready, None)
+            return ProvisionedStatus("FAILED", ready, ready, target.reason)
+        is_complete = ready == target.requested and target.deployment is not None
+        return ProvisionedStatus("READY" if is_complete else "IN_PROGRESS", ready, ready)
 
     def _set_aside(self, function_arn: str) -> None:
         total = sum(each.requested for each in self._targets.values() if each.function_arn == function_arn)
