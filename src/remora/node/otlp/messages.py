@@ -2,7 +2,7 @@
 Traces, log lines and metrics as messages of OTLP.
 
 Built from the protocol's own message types, not through OpenTelemetry's SDK: that is made for programs that
-observe themselves, and takes ten times as long for a log line (ADR-0008).
+observe themselves, and takes ten times as long for a log line (ADR-0009).
 
 Source: OpenTelemetry Protocol 1.x; semantic conventions for resources, FaaS and AWS Lambda.
 """
