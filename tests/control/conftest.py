@@ -26,7 +26,7 @@ from remora.http.server import Server
 from remora.kit.clock import SystemClock
 from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
-from remora.pool.base import InvokeResult
+from remora.pool.base import InvokeResult, ProvisionedStatus
 from remora.resources.names import Place
 from remora.runtimes.errors import RuntimeUnavailable
 from remora.runtimes.layout import RuntimeLayout
@@ -106,12 +106,23 @@ class FakePool:
         self.retired.append((function_arn, version))
 
 
+class FakeProvisioning:
+    """Nothing is ready until a test says so."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[tuple[str, str], ProvisionedStatus] = {}
+
+    def status(self, function: str, qualifier: str) -> ProvisionedStatus:
+        return self.statuses.get((function, qualifier), ProvisionedStatus("IN_PROGRESS", 0, 0))
+
+
 class Node:
     """A running node, seen from a test: its parts, a boto3 client, raw HTTP."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.pool = FakePool()
+        self.provisioning = FakeProvisioning()
         self.runtimes = FakeRuntimes()
         self.port = 0
         self._up = threading.Event()
@@ -191,6 +202,14 @@ class Node:
             found: dict[str, Any] = self.client.get_function_configuration(FunctionName=name)
             if found["State"] != "Pending" and found.get("LastUpdateStatus") != "InProgress":
                 return found
+
+    def publish(self, **configuration: Any) -> str:
+        """Change the configuration of function `f`, and publish it; return its number."""
+        if configuration:
+            self.client.update_function_configuration(FunctionName="f", **configuration)
+            self.settle()
+        version: str = self.client.publish_version(FunctionName="f")["Version"]
+        return version
 
     def layer(self, name: str = "l", files: dict[str, bytes | str] | None = None, **members: Any) -> str:
         """Publish a layer version; return its ARN."""
@@ -285,6 +304,7 @@ class Node:
                 clock=SystemClock(),
                 new_id=new_uuid,
                 spawn=tasks.spawn,
+                provisioning=self.provisioning,
             )
             limits = Limits(send_date=True, body_bytes_read_max=256 * 1024 * 1024)
             server = Server(LambdaService(self.control), listener, limits)

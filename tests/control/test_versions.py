@@ -13,14 +13,6 @@ MISSING = "ResourceNotFoundException"
 CHECKED = "ValidationException"
 
 
-def published(node, description="", **configuration):
-    """Change the function's configuration, and publish it; return its number."""
-    if configuration:
-        node.client.update_function_configuration(FunctionName="f", **configuration)
-        node.settle()
-    return node.client.publish_version(FunctionName="f", Description=description)["Version"]
-
-
 def versions(node):
     found = node.client.list_versions_by_function(FunctionName="f")["Versions"]
     return [version["Version"] for version in found]
@@ -42,8 +34,8 @@ def test_without_a_change_there_is_no_new_version(node):
 @pytest.mark.case("CP-41")
 def test_a_version_keeps_what_latest_was(node):
     node.create(Timeout=5, Environment={"Variables": {"KIND": "first"}})
-    assert published(node) == "1"
-    assert published(node, Timeout=9, Environment={"Variables": {"KIND": "second"}}) == "2"
+    assert node.publish() == "1"
+    assert node.publish(Timeout=9, Environment={"Variables": {"KIND": "second"}}) == "2"
     reply = node.client.get_function_configuration(FunctionName="f", Qualifier="2")
     assert (reply["State"], reply["LastUpdateStatus"], reply["Timeout"]) == ("Active", "Successful", 9)
     first = node.client.get_function(FunctionName="f:1")
@@ -52,7 +44,7 @@ def test_a_version_keeps_what_latest_was(node):
     assert first["Code"]["Location"]
     node.client.update_function_code(FunctionName="f", ZipFile=node.zip({"h.py": "new"}))
     node.settle()
-    assert published(node) == "3"
+    assert node.publish() == "3"
     assert len({version["CodeSha256"] for version in list_all(node)}) == 2
 
 
@@ -62,23 +54,23 @@ def list_all(node):
 
 def test_a_description_of_latest_is_a_change_too(node):
     node.create()
-    assert published(node) == "1"
-    assert published(node, Description="other") == "2"
+    assert node.publish() == "1"
+    assert node.publish(Description="other") == "2"
     assert node.client.get_function_configuration(FunctionName="f:2")["Description"] == "other"
-    assert published(node) == "2"
+    assert node.publish() == "2"
 
 
 @pytest.mark.case("CP-42")
 def test_a_number_is_never_used_again(node):
     node.create()
-    assert published(node) == "1"
-    assert published(node, Timeout=4) == "2"
+    assert node.publish() == "1"
+    assert node.publish(Timeout=4) == "2"
     node.client.delete_function(FunctionName="f", Qualifier="2")
     assert versions(node) == ["$LATEST", "1"]
-    assert published(node, Timeout=5) == "3"
+    assert node.publish(Timeout=5) == "3"
     # The last version is gone: what is the same as before is published anew.
     node.client.delete_function(FunctionName="f:3")
-    assert published(node) == "4"
+    assert node.publish() == "4"
 
 
 @pytest.mark.case("CP-43")
@@ -166,7 +158,7 @@ def test_a_version_published_with_code_that_cannot_be_prepared_has_failed(node):
 @pytest.mark.case("CP-35")
 def test_every_version_is_listed_with_its_arn(node):
     node.create()
-    published(node)
+    node.publish()
     found = node.client.list_functions(FunctionVersion="ALL")["Functions"]
     assert [entry["FunctionArn"] for entry in found] == [f"{FUNCTION}:$LATEST", f"{FUNCTION}:1"]
     assert [entry["FunctionArn"] for entry in node.client.list_functions()["Functions"]] == [FUNCTION]
@@ -175,7 +167,7 @@ def test_every_version_is_listed_with_its_arn(node):
 def test_versions_come_in_pages_in_their_order(node):
     node.create()
     for number in range(1, 12):
-        assert published(node, Timeout=number + 3) == str(number)
+        assert node.publish(Timeout=number + 3) == str(number)
     pages = node.client.get_paginator("list_versions_by_function").paginate(
         FunctionName="f", PaginationConfig={"PageSize": 5}
     )
@@ -186,7 +178,7 @@ def test_versions_come_in_pages_in_their_order(node):
 @pytest.mark.parametrize("qualifier", ["2", "01", "none"])
 def test_what_a_qualifier_does_not_stand_for_is_not_found(node, qualifier):
     node.create()
-    published(node)
+    node.publish()
     for operation in ("get_function", "get_function_configuration", "invoke"):
         assert node.refused(operation, FunctionName="f", Qualifier=qualifier) == (
             404,
@@ -197,8 +189,8 @@ def test_what_a_qualifier_does_not_stand_for_is_not_found(node, qualifier):
 
 def test_versions_run_side_by_side(node):
     node.create(Environment={"Variables": {"KIND": "first"}})
-    published(node)
-    published(node, Environment={"Variables": {"KIND": "second"}})
+    node.publish()
+    node.publish(Environment={"Variables": {"KIND": "second"}})
     node.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1")
     for qualifier in ("1", "2", "$LATEST", "live"):
         node.client.invoke(FunctionName="f", Qualifier=qualifier)
@@ -213,7 +205,7 @@ def test_versions_run_side_by_side(node):
 
 def test_an_update_lets_the_environments_of_versions_be(node):
     node.create()
-    published(node)
+    node.publish()
     node.client.update_function_configuration(FunctionName="f", Timeout=8)
     node.settle()
     node.client.delete_function(FunctionName="f", Qualifier="1")
@@ -223,7 +215,7 @@ def test_an_update_lets_the_environments_of_versions_be(node):
 
 def test_code_stays_while_a_version_has_it(node):
     node.create()
-    published(node)
+    node.publish()
     node.client.update_function_code(FunctionName="f", ZipFile=node.zip({"h.py": "new"}))
     node.settle()
     node.wait_until_cleaned()
@@ -236,7 +228,7 @@ def test_code_stays_while_a_version_has_it(node):
 def test_everything_of_a_function_goes_with_it_and_survives_a_restart(tmp_path, running):
     with running(tmp_path) as node:
         node.create()
-        published(node)
+        node.publish()
         node.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1", Description="d")
     with running(tmp_path) as node:
         assert versions(node) == ["$LATEST", "1"]
@@ -247,14 +239,14 @@ def test_everything_of_a_function_goes_with_it_and_survives_a_restart(tmp_path, 
         assert versions(node) == ["$LATEST"]
         assert node.client.list_aliases(FunctionName="f")["Aliases"] == []
         # Numbers begin anew with a new function.
-        assert published(node) == "1"
+        assert node.publish() == "1"
 
 
 @pytest.mark.case("CP-46")
 def test_an_alias_stands_for_its_version(node):
     node.create()
-    published(node)
-    published(node, Timeout=9)
+    node.publish()
+    node.publish(Timeout=9)
     routing = {"AdditionalVersionWeights": {"2": 0.2}}
     reply = node.client.create_alias(
         FunctionName="f", Name="live", FunctionVersion="1", RoutingConfig=routing, Description="d"
@@ -273,8 +265,8 @@ def test_an_alias_stands_for_its_version(node):
 @pytest.mark.slow
 def test_weights_share_invocations(node):
     node.create()
-    published(node)
-    published(node, Timeout=9)
+    node.publish()
+    node.publish(Timeout=9)
     node.client.create_alias(
         FunctionName="f",
         Name="live",
@@ -291,8 +283,8 @@ def test_weights_share_invocations(node):
 @pytest.mark.case("CP-48")
 def test_an_empty_routing_removes_weights(node):
     node.create()
-    published(node)
-    published(node, Timeout=9)
+    node.publish()
+    node.publish(Timeout=9)
     node.client.create_alias(
         FunctionName="f",
         Name="live",
@@ -349,7 +341,7 @@ def test_an_empty_routing_removes_weights(node):
 )
 def test_an_alias_that_cannot_be(node, members, code, text):
     node.create()
-    published(node)
+    node.publish()
     _, found, message = node.refused("create_alias", **{"FunctionName": "f", "Name": "live", **members})
     assert found == code
     assert text in message
@@ -382,7 +374,7 @@ def test_an_unknown_alias_is_not_found(node):
 
 def test_aliases_are_listed_by_name_and_version(node):
     node.create()
-    published(node)
+    node.publish()
     for name, version in (("b", "1"), ("a", "$LATEST"), ("c", "1")):
         node.client.create_alias(FunctionName="f", Name=name, FunctionVersion=version)
 
@@ -397,8 +389,8 @@ def test_aliases_are_listed_by_name_and_version(node):
 
 def test_a_version_with_an_alias_is_not_deleted(node):
     node.create()
-    published(node)
-    published(node, Timeout=9)
+    node.publish()
+    node.publish(Timeout=9)
     routing = {"AdditionalVersionWeights": {"2": 0.2}}
     node.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1", RoutingConfig=routing)
     for version in ("1", "2"):
@@ -428,7 +420,7 @@ def test_every_version_counts_its_code(node):
     assert usage() == {"TotalCodeSize": 0, "FunctionCount": 0}
     size = node.create()["CodeSize"]
     assert usage() == {"TotalCodeSize": size, "FunctionCount": 1}
-    published(node)
+    node.publish()
     assert usage() == {"TotalCodeSize": 2 * size, "FunctionCount": 1}
-    published(node, Timeout=9)
+    node.publish(Timeout=9)
     assert usage() == {"TotalCodeSize": 3 * size, "FunctionCount": 1}
