@@ -21,6 +21,7 @@ import uvloop
 import remora
 from remora.control.context import ControlSettings
 from remora.control.opening import open_control
+from remora.control.scaling import Scaling
 from remora.control.service import LambdaService
 from remora.control.services.cloudwatch import SERVICE as CLOUDWATCH
 from remora.control.services.cloudwatch import cloudwatch_service
@@ -148,6 +149,7 @@ class Node:
             tasks=self._environments,
             meters=self._meters,
         )
+        scaling = Scaling(pool)
         control = await open_control(
             settings.data,
             store=store,
@@ -162,9 +164,11 @@ class Node:
             clock=self._clock,
             new_id=new_uuid,
             spawn=self._requests.spawn,
+            provisioning=scaling,
         )
         self._stack.push_async_callback(self._requests.close)
         await driver.sweep()
+        scaling.begin(control)
 
         health: dict[str, object] = {
             "status": "ok",

@@ -12,17 +12,34 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from remora.pool.base import PoolError, ProvisionedStatus, ProvisioningFailed
 from remora.pool.group import Provisioned
 
 if TYPE_CHECKING:
     from remora.environment.base import Deployment
-    from remora.pool.pool import Pool
 
 NO_ENVIRONMENT: Final = "INTERNAL_FAILURE"
 """Why a target failed whose environments could not be made at all."""
+
+
+class ProvisioningPool(Protocol):
+    """Who makes provisioned environments."""
+
+    def set_aside(self, function_arn: str, count: int) -> None:
+        """Set concurrency aside for all provisioned environments of a function together."""
+
+    def begin_provisioned(self, deployment: Deployment, provisioned: Provisioned) -> None:
+        """
+        Begin to make one environment; `provisioned` is told what becomes of it.
+
+        Raises:
+            PoolError: If the node is shutting down.
+        """
+
+    def release(self, provisioned: Provisioned) -> None:
+        """Let go of one; it ends as soon as it is idle."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +49,8 @@ class _Target:
     function_arn: str
     requested: int
     deployment: Deployment | None = None
+    is_current: bool = False
+    """True once it is known what it runs."""
     reason: str | None = None
     environments: list[Provisioned] = field(default_factory=list)
 
@@ -44,7 +63,7 @@ class Provisioning:
         pool: Makes them and gives them work.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ProvisioningPool) -> None:
         self._pool = pool
         self._targets: dict[str, _Target] = {}
 
@@ -63,6 +82,7 @@ class Provisioning:
         target = self._targets.setdefault(key, _Target(function_arn, requested))
         target.requested = requested
         target.reason = None
+        target.is_current = False
         self._set_aside(function_arn)
 
     def run(self, key: str, deployment: Deployment) -> None:
@@ -70,6 +90,7 @@ class Provisioning:
         target = self._targets[key]
         former = target.deployment
         target.deployment = deployment
+        target.is_current = True
         if former is not None and former.key != deployment.key:
             self._release(target, len(target.environments))
         self._fill(target)
@@ -85,10 +106,6 @@ class Provisioning:
             self._release(target, len(target.environments))
             self._set_aside(target.function_arn)
 
-    def keys(self) -> set[str]:
-        """Name every target."""
-        return set(self._targets)
-
     def status(self, key: str) -> ProvisionedStatus | None:
         """Tell what has become of a target; None if there is none."""
         target = self._targets.get(key)
@@ -97,7 +114,7 @@ class Provisioning:
         ready = sum(each.is_ready for each in target.environments)
         if target.reason is not None:
             return ProvisionedStatus("FAILED", ready, ready, target.reason)
-        is_complete = ready == target.requested and target.deployment is not None
+        is_complete = ready == target.requested and target.is_current
         return ProvisionedStatus("READY" if is_complete else "IN_PROGRESS", ready, ready)
 
     def _set_aside(self, function_arn: str) -> None:
@@ -145,7 +162,7 @@ class Provisioning:
             self._fill(target)
 
 
-async def provision_one(pool: Pool, deployment: Deployment) -> None:
+async def provision_one(pool: ProvisioningPool, deployment: Deployment) -> None:
     """
     Make one environment ahead of any invocation, and wait for its init.
 
