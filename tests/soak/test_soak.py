@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 ENVIRONMENTS = 50
 TIMEOUT_S = 3
+SOAK_S = 1_500.0
+"""A soak that takes longer hangs."""
 OBJECTS_MAX = 3_000
 """How many more objects there may be after four laps: the log keeps five a stream, up to its limits."""
 RESIDENT_BYTES_MAX = 16 * 1024 * 1024
@@ -115,7 +117,10 @@ async def soak(directory: Path, *, laps: int, count: int) -> None:
     files = dict.fromkeys(["task/bootstrap", "opt/extensions/e"])
     fates = draw(SEED, laps * count)
     weights = []
-    async with open_stage(directory, driver, files, timeout_s=TIMEOUT_S, settings={"linger_s": 60.0}) as it:
+    stage = open_stage(
+        directory, driver, files, timeout_s=TIMEOUT_S, settings={"linger_s": 60.0}, scene_s=SOAK_S
+    )
+    async with stage as it:
         it.logs.unfollow(it._follower)
         for lap in range(laps):
             await invoke_all(it, clerk, fates[lap * count : (lap + 1) * count])

@@ -144,6 +144,7 @@ async def open_stage(
     files: Mapping[str, str | None],
     *,
     settings: Mapping[str, Any] | None = None,
+    scene_s: float = SCENE_S,
     **members: Any,
 ) -> AsyncIterator[Stage]:
     """
@@ -155,6 +156,7 @@ async def open_stage(
         files: Text of the programs by path (`task/bootstrap`, `opt/extensions/a`); None for a file that need
             not be executed.
         settings: Members of the pool's settings that are not the usual.
+        scene_s: How long the stage may be up, seconds.
         members: Members of the function's record that are not the usual.
     """
     task, opt, environments = directory / "task", directory / "opt", directory / "environments"
@@ -181,7 +183,7 @@ async def open_stage(
         meters=meters,
     )
     try:
-        async with asyncio.timeout(SCENE_S):
+        async with asyncio.timeout(scene_s):
             yield Stage(pool, driver, deployment, logs, timelines, meters=meters)
     finally:
         await pool.close(drain_s=5)
