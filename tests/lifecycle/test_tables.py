@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 
@@ -24,52 +24,52 @@ R, X = RuntimeState, ExtensionState
 # --- the runtime: how each state is reached ---------------------------------------------------------------
 
 
-def absent() -> Story:
-    story = Story("e")
+def absent(*, is_for_snapshot: bool = False) -> Story:
+    story = Story("e", is_for_snapshot=is_for_snapshot)
     story.tell(m.Initialise())
     story.starts("extension:e")
     return story
 
 
-def started() -> Story:
-    story = Story()
+def started(*, is_for_snapshot: bool = False) -> Story:
+    story = Story(is_for_snapshot=is_for_snapshot)
     story.tell(m.Initialise())
     story.starts("runtime")
     return story
 
 
-def init_error() -> Story:
-    story = started()
+def init_error(*, is_for_snapshot: bool = False) -> Story:
+    story = started(is_for_snapshot=is_for_snapshot)
     story.posts_init_error()
     return story
 
 
-def ready() -> Story:
-    story = Story()
+def ready(*, is_for_snapshot: bool = False) -> Story:
+    story = Story(is_for_snapshot=is_for_snapshot)
     story.initialises()
     return story
 
 
-def running() -> Story:
-    story = ready()
+def running(*, is_for_snapshot: bool = False) -> Story:
+    story = ready(is_for_snapshot=is_for_snapshot)
     story.invokes()
     return story
 
 
-def responding() -> Story:
-    story = running()
+def responding(*, is_for_snapshot: bool = False) -> Story:
+    story = running(is_for_snapshot=is_for_snapshot)
     story.begins_response()
     return story
 
 
-def reporting_error() -> Story:
-    story = running()
+def reporting_error(*, is_for_snapshot: bool = False) -> Story:
+    story = running(is_for_snapshot=is_for_snapshot)
     story.tell(m.ErrorBegan(story.call(), "r1", "Function.Oops"))
     return story
 
 
-def response_sent() -> Story:
-    story = running()
+def response_sent(*, is_for_snapshot: bool = False) -> Story:
+    story = running(is_for_snapshot=is_for_snapshot)
     story.responds()
     return story
 
@@ -116,6 +116,24 @@ def ready_while_extension_works() -> Story:
     story.invokes()
     story.responds()
     story.runtime_next()
+    return story
+
+
+def restore_ready(*, is_for_snapshot: bool = True) -> Story:
+    story = Story(is_for_snapshot=is_for_snapshot)
+    story.is_held()
+    return story
+
+
+def restoring(*, is_for_snapshot: bool = True) -> Story:
+    story = restore_ready(is_for_snapshot=is_for_snapshot)
+    story.restores()
+    return story
+
+
+def restore_error(*, is_for_snapshot: bool = True) -> Story:
+    story = restoring(is_for_snapshot=is_for_snapshot)
+    story.posts_restore_error()
     return story
 
 
@@ -168,6 +186,41 @@ RUNTIME_CALLS = {
 }
 
 
+def never_restores(state: RuntimeState) -> dict[str, str]:
+    return {
+        "restore/next": refused(state, "Ready"),
+        "restore/error": refused(state, "RuntimeRestoreErrorState"),
+    }
+
+
+def held(state: RuntimeState) -> dict[str, str]:
+    return {**never(state), **never_restores(state), **WITHOUT_INVOCATION}
+
+
+RESTORE_CALLS = {
+    absent: (R.ABSENT, never_restores(R.ABSENT), {}),
+    started: (
+        R.STARTED,
+        {**never_restores(R.STARTED), "restore/next": BLOCKS},
+        {"restore/next": R.RESTORE_READY},
+    ),
+    init_error: (R.INIT_ERROR, never_restores(R.INIT_ERROR), {}),
+    restore_ready: (R.RESTORE_READY, held(R.RESTORE_READY), {}),
+    restoring: (
+        R.RESTORING,
+        {**held(R.RESTORING), "next": BLOCKS, "init/error": OK, "restore/error": OK},
+        {"next": R.READY, "init/error": R.RESTORE_ERROR, "restore/error": R.RESTORE_ERROR},
+    ),
+    restore_error: (R.RESTORE_ERROR, held(R.RESTORE_ERROR), {}),
+    ready: (R.READY, never_restores(R.READY), {}),
+    running: (R.RUNNING, never_restores(R.RUNNING), {}),
+    responding: (R.RESPONDING, never_restores(R.RESPONDING), {}),
+    reporting_error: (R.REPORTING_ERROR, never_restores(R.REPORTING_ERROR), {}),
+    response_sent: (R.RESPONSE_SENT, never_restores(R.RESPONSE_SENT), {}),
+}
+"""In an environment that is made for a snapshot."""
+
+
 def make_runtime_call(story: Story, name: str) -> str:
     """Make a call and return what became of it."""
     runtime = story.machine.state.generation.runtime
@@ -175,6 +228,10 @@ def make_runtime_call(story: Story, name: str) -> str:
         call = story.runtime_next()
     elif name == "init/error":
         call = story.posts_init_error()
+    elif name == "restore/next":
+        call = story.restore_next()
+    elif name == "restore/error":
+        call = story.posts_restore_error()
     else:
         call = story.call()
         began = m.ErrorBegan(call, "r1", "T") if name == "error" else m.ResponseBegan(call, "r1", True)
@@ -201,9 +258,15 @@ def snapshot(story: Story) -> str:
 
 
 def check_runtime() -> None:
-    for reach, (state, answers, moves) in RUNTIME_CALLS.items():
+    tables = [(RUNTIME_CALLS, {}), (RESTORE_CALLS, {"is_for_snapshot": True})]
+    for table, how in tables:
+        check_calls_of_runtime(table, how)
+
+
+def check_calls_of_runtime(table: dict, how: dict) -> None:
+    for reach, (state, answers, moves) in table.items():
         for call, answer in answers.items():
-            story = reach()
+            story = reach(**how)
             runtime = story.machine.state.generation.runtime
             assert runtime.state is state, reach.__name__
             before = snapshot(story)
@@ -221,12 +284,15 @@ def check_runtime() -> None:
 @pytest.mark.case("RT-16")
 @pytest.mark.case("RT-17")
 @pytest.mark.case("RT-18")
+@pytest.mark.case("RT-40")
 def test_every_runtime_state_and_call() -> None:
     check_runtime()
 
 
 def test_all_runtime_states_are_reached() -> None:
-    assert {state for state, _, _ in RUNTIME_CALLS.values()} == set(R)
+    tabled = [*RUNTIME_CALLS.values(), *RESTORE_CALLS.values()]
+    assert {state for state, _, _ in tabled} == set(R)
+    assert {state for state, _, _ in RESTORE_CALLS.values()} == set(R)
 
 
 @pytest.mark.case("RT-10")
@@ -443,7 +509,17 @@ def journeys() -> set[tuple[Phase, Phase]]:
             seen.update(pairwise(steps))
             return effects
 
+    def held(phase: Phase, *names: str) -> Watched:
+        story = Watched(*names, is_for_snapshot=True)
+        story.is_held("SHUTDOWN")
+        if phase is Phase.RESTORING:
+            story.restores()
+        assert story.machine.phase is phase
+        return story
+
     def at(phase: Phase, *names: str) -> Watched:
+        if phase in (Phase.SNAPSHOT_READY, Phase.RESTORING):
+            return held(phase, *names)
         story = Watched(*names)
         if phase is Phase.UNINITIALISED:
             return story
@@ -478,8 +554,9 @@ def journeys() -> set[tuple[Phase, Phase]]:
             continue
         at(phase, *names).tell(m.SandboxLost("gone"))
         at(phase, *names).stops()
-    for phase in (Phase.STARTING_RUNTIME, Phase.IDLE, Phase.INVOKING):
+    for phase in (Phase.STARTING_RUNTIME, Phase.RESTORING, Phase.IDLE, Phase.INVOKING):
         at(phase, "e").stops()
+    at(Phase.RESTORING).runtime_next()
     at(Phase.STOPPING_RUNTIME, "e").exits("runtime")
     at(Phase.STOPPING_RUNTIME, "e").deadline(m.Timer.SHUTDOWN)
     at(Phase.STOPPING_EXTENSIONS, "e").deadline(m.Timer.SHUTDOWN)
@@ -552,10 +629,13 @@ def test_no_change_of_phase_can_be_forbidden_unnoticed(monkeypatch: pytest.Monke
 
 
 def test_no_entry_can_be_added_unnoticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    platform_only = {RuntimeMove.START, RuntimeMove.RELEASE, RuntimeMove.RECEIVED}
+    platform_only = {RuntimeMove.START, RuntimeMove.RELEASE, RuntimeMove.RECEIVED, RuntimeMove.RESTORE}
+    # Before the first invocation there is none that could be answered.
+    unused = (R.RESTORE_READY, R.RESTORING, R.RESTORE_ERROR)
+    out_of_reach = set(product(unused, (RuntimeMove.RESPONSE, RuntimeMove.ERROR)))
     for state in R:
         for move in set(RuntimeMove) - platform_only:
-            if (state, move) not in RUNTIME:
+            if (state, move) not in RUNTIME and (state, move) not in out_of_reach:
                 with monkeypatch.context() as patch:
                     patch.setitem(RUNTIME, (state, move), R.RUNNING)
                     assert notices(check_runtime), f"{state} {move}"

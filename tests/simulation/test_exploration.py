@@ -30,11 +30,26 @@ def test_every_state_and_event(externals: int, internals: int) -> None:
     assert explored.events > 20 * explored.states
 
 
+@pytest.mark.parametrize(
+    ("externals", "internals"),
+    [
+        (0, 0),
+        pytest.param(0, 1, marks=pytest.mark.slow),
+        pytest.param(1, 0, marks=pytest.mark.slow),
+    ],
+)
+def test_every_state_and_event_of_what_is_made_for_a_snapshot(externals: int, internals: int) -> None:
+    explored = explore(externals, internals, is_for_snapshot=True)
+    assert explored.states > 50
+    assert explored.events > 20 * explored.states
+
+
 @pytest.mark.slow_soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("externals", "internals"), [(1, 1), (2, 0), (2, 1)])
 def test_the_nearest_states_of_larger_environments(externals: int, internals: int) -> None:
     assert explore(externals, internals, states_max=20_000).states >= 20_000
+    assert explore(externals, internals, states_max=20_000, is_for_snapshot=True).states >= 20_000
 
 
 def test_the_exploration_notices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from remora.lifecycle import invoke, machine, messages, runtime_calls, shutdown
+from remora.lifecycle import endings, invoke, machine, messages, runtime_calls, shutdown
 from remora.lifecycle.messages import Kind
 from remora.lifecycle.state import State
 from remora.lifecycle.tables import Phase
@@ -31,6 +31,9 @@ FAULTY = [
     Scenario(("a",), 2, CALM, is_lazy=True),
     Scenario(("a",), 2, CALM, stop_at_us=25_000),
     Scenario(("a", "b"), 2, WILD),
+    Scenario((), 2, CALM, is_for_snapshot=True),
+    Scenario(("a",), 2, CALM, is_for_snapshot=True),
+    Scenario(("a", "b"), 2, WILD, is_for_snapshot=True),
 ]
 
 
@@ -144,6 +147,8 @@ def test_a_broken_rule_prints_a_script_that_replays_it(
         ("no end of the shutdown", "had not ended"),
         ("no deadline taken back", "while a deadline runs"),
         ("told too early", "while the runtime lived"),
+        ("never abandoned", "nobody was told why"),
+        ("initialised again", "a snapshot's init was repeated"),
     ],
 )
 def test_a_broken_machine_is_noticed(breakage: str, objection: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,6 +166,16 @@ def test_a_broken_machine_is_noticed(breakage: str, objection: str, monkeypatch:
         monkeypatch.setattr(State, "happened", forgetful)
     elif breakage == "no deadline taken back":
         monkeypatch.setattr(State, "cancel_timer", lambda *_: None)
+    elif breakage == "never abandoned":
+        monkeypatch.setattr(endings, "BEFORE_FIRST_USE", ())
+    elif breakage == "initialised again":
+        emptied = shutdown.emptied
+
+        def forgiving(state: State) -> None:
+            state.is_closing = state.is_closing and not state.is_for_snapshot
+            emptied(state)
+
+        monkeypatch.setattr(shutdown, "emptied", forgiving)
     else:
         begin = shutdown.begin
 

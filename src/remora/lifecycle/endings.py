@@ -1,5 +1,5 @@
 """
-How an init and an invocation end, and what a failure does in each phase.
+How an init, a restore and an invocation end, and what a failure does in each phase.
 
 The first failure of a generation is the one reported; what dies in the reset that follows is not news.
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remora.lifecycle import shutdown
-from remora.lifecycle.messages import Complete, Failure, Kind, Reason, Timer
-from remora.lifecycle.tables import INITIALISING, Phase
+from remora.lifecycle import restore, shutdown
+from remora.lifecycle.messages import Abandoned, Complete, Failure, Kind, Reason, Timer
+from remora.lifecycle.tables import BEFORE_FIRST_USE, INITIALISING, UNDER_WAY, Phase
 
 if TYPE_CHECKING:
     from remora.lifecycle.state import Invocation, State
@@ -20,29 +20,34 @@ if TYPE_CHECKING:
 
 def fail(s: State, error_type: str, message: str) -> None:
     """
-    Act on a failure: while init or an invocation is under way it ends that, idle it is kept for the next one.
+    Act on a failure: it ends what is under way; idle it is kept for the next invocation.
 
     "The message text is that of the process that exits, the type is that of the post."
     """
     failure = Failure(s.generation.fatal_type or error_type, message)
     if s.phase is Phase.IDLE:
         s.generation.idle_failure = s.generation.idle_failure or failure
-    elif s.phase is Phase.INVOKING or s.phase in INITIALISING:
+    elif s.phase in UNDER_WAY:
         break_off(s, "error", failure)
         shutdown.begin(s, Reason.FAILURE)
 
 
 def break_off(s: State, status: str, failure: Failure) -> None:
     """
-    End whatever is under way, init or invocation or both.
+    End whatever is under way: init or invocation or both, or what precedes the first invocation of a clone.
 
     Args:
         s: The state.
         status: `error` or `timeout`.
         failure: What the invoker hears unless it has its answer already.
     """
+    error_type = "" if status == "timeout" else failure.error_type
     if s.phase in INITIALISING:
-        end_init(s, status, "" if status == "timeout" else failure.error_type)
+        end_init(s, status, error_type)
+    elif s.phase is Phase.RESTORING:
+        restore.end(s, status, error_type)
+    if s.is_for_snapshot and s.phase in BEFORE_FIRST_USE and not s.is_closing:
+        s.effects.append(Abandoned(failure))
     invocation = s.invocation
     if invocation is None:
         return
@@ -51,7 +56,7 @@ def break_off(s: State, status: str, failure: Failure) -> None:
     if not invocation.is_answered:
         invocation.is_answered = True
         s.effects.append(Complete(invocation.request_id, failure, is_error=True))
-    end_invocation(s, invocation, status, "" if status == "timeout" else failure.error_type)
+    end_invocation(s, invocation, status, error_type)
 
 
 def end_init(s: State, status: str, error_type: str = "") -> None:
@@ -87,7 +92,9 @@ def end_invocation(s: State, invocation: Invocation, status: str, error_type: st
         error_type=error_type,
         duration_us=min(s.now_us - invocation.accepted_us, invocation.timeout_us),
         init_us=s.unbilled_init_us,
+        restore_us=s.unbilled_restore_us,
+        restore_runtime_us=s.unbilled_restore_runtime_us,
         post_runtime_us=s.now_us - done_us if has_extensions and done_us >= 0 else -1,
     )
-    s.unbilled_init_us = -1
+    s.unbilled_init_us = s.unbilled_restore_us = s.unbilled_restore_runtime_us = -1
     s.invocation = None

@@ -1,14 +1,15 @@
 """
-Init: extensions in parallel, then the runtime, until everybody is at next.
+Init: extensions in parallel, then the runtime, until everybody is at next (the runtime: or restore/next).
 
-Source: lifecycle specification, section 2; extensions-api specification, section 6.
+Source: lifecycle specification, section 2; extensions-api specification, section 6; snapstart specification,
+section 4.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from remora.lifecycle import endings, invoke
+from remora.lifecycle import endings, invoke, restore
 from remora.lifecycle.messages import RUNTIME_PROCESS, Kind, StartProcess, extension_process
 from remora.lifecycle.parties import Extension
 from remora.lifecycle.state import Generation
@@ -44,7 +45,7 @@ def proceed(s: State) -> None:
             s.effects.append(StartProcess(RUNTIME_PROCESS))
     elif (
         s.phase is Phase.STARTING_RUNTIME
-        and generation.runtime.state is RuntimeState.READY
+        and generation.runtime.state in (RuntimeState.READY, RuntimeState.RESTORE_READY)
         and all(e.state is ExtensionState.READY for e in generation.extensions())
     ):
         _succeed(s)
@@ -72,7 +73,9 @@ def launch_failed(s: State, extension: Extension, message: str, error_type: str)
 def _succeed(s: State) -> None:
     endings.end_init(s, "success")
     s.generation.invoked = [e for e in s.generation.extensions() if "INVOKE" in e.events]
-    if s.invocation is None:
+    if s.is_for_snapshot:
+        restore.hold(s)
+    elif s.invocation is None:
         s.unbilled_init_us = s.now_us - s.init_started_us
         invoke.become_idle(s)
     else:

@@ -1,25 +1,27 @@
 """
-The lifecycle of one environment: Init, Invoke, Shutdown, and the reset between two generations of processes.
+The lifecycle of one environment: Init, Restore, Invoke, Shutdown, and the reset between two generations.
 
 Pure: events in, effects out, no I/O, no clock. What one party may do is in `tables`; the rules that join them
 are in `init` (done when *everybody* is at next; the runtime starts when *all* external extensions have
-registered), `invoke` (done when the runtime *and* every subscribed extension are at next) and `shutdown`.
-Here every event is led to the rule that it concerns; what the platform itself brings about is decided here.
+registered), `restore` (done when the runtime is at next), `invoke` (done when the runtime *and* every
+subscribed extension are at next) and `shutdown`. Here every event is led to the rule that it concerns; what
+the platform itself brings about is decided here.
 
 A *generation* is the processes between two resets. The first failure of a generation is the one reported;
 what dies in the reset that follows is not news.
 
-Source: lifecycle specification; runtime-api sections 2 to 8; extensions-api sections 2 to 7.
+Source: lifecycle specification; runtime-api sections 2 to 8; extensions-api sections 2 to 7; snapstart
+sections 4 to 6.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from remora.lifecycle import endings, extension_calls, init, invoke, runtime_calls, shutdown
+from remora.lifecycle import endings, extension_calls, init, invoke, restore, runtime_calls, shutdown
 from remora.lifecycle import messages as m
 from remora.lifecycle.state import Budgets, Invocation, State
-from remora.lifecycle.tables import INITIALISING, STOPPING, ExtensionMove, Phase
+from remora.lifecycle.tables import INITIALISING, STOPPING, ExtensionMove, Phase, RuntimeState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,12 +38,19 @@ class Machine:
     Args:
         extensions: Names of the files in /opt/extensions, in the order of start.
         budgets: Time limits.
+        is_for_snapshot: True if it is held when it is initialised, until it is restored.
     """
 
     __slots__ = ("state",)
 
-    def __init__(self, extensions: tuple[str, ...] = (), budgets: Budgets | None = None) -> None:
-        self.state = State(extensions, budgets or Budgets())
+    def __init__(
+        self,
+        extensions: tuple[str, ...] = (),
+        budgets: Budgets | None = None,
+        *,
+        is_for_snapshot: bool = False,
+    ) -> None:
+        self.state = State(extensions, budgets or Budgets(), is_for_snapshot)
 
     def __repr__(self) -> str:
         """Show the joint state."""
@@ -98,7 +107,9 @@ def _on_initialise(s: State, _: m.Initialise) -> None:
 
 
 def _on_invoke(s: State, event: m.Invoke) -> None:
-    assert s.phase is Phase.IDLE or s.phase is Phase.UNINITIALISED, f"invocation given while {s.phase.value}"
+    assert s.phase is Phase.IDLE or (s.phase is Phase.UNINITIALISED and not s.is_for_snapshot), (
+        f"invocation given while {s.phase.value}"
+    )
     invocation = s.invocation = Invocation(event.request_id, event.timeout_us, s.now_us)
     s.effects.append(m.Thaw())
     s.set_timer(m.Timer.INVOKE, s.now_us + event.timeout_us)
@@ -128,17 +139,27 @@ def _on_deadline_reached(s: State, event: m.DeadlineReached) -> None:
         s.set_timer(event.timer, at_us)
         return
     del s.timers[event.timer]
-    if event.timer is m.Timer.INIT or event.timer is m.Timer.INVOKE:
-        seconds = s.invocation.timeout_us / 1_000_000 if s.invocation is not None else 0
-        timed_out = m.Failure("Sandbox.Timedout", f"Task timed out after {seconds:.2f} seconds")
-        endings.break_off(s, "timeout", timed_out)
-        shutdown.begin(s, m.Reason.TIMEOUT)
+    if event.timer in (m.Timer.INIT, m.Timer.INVOKE, m.Timer.RESTORE):
+        _time_out(s, event.timer)
     elif event.timer is m.Timer.RUNTIME_EXIT:
         s.effects.append(m.Signal(m.RUNTIME_PROCESS, shutdown.SIGKILL))
     elif event.timer is m.Timer.SHUTDOWN:
         shutdown.kill_all(s)
     else:
         shutdown.close(s)
+
+
+def _time_out(s: State, timer: m.Timer) -> None:
+    if timer is m.Timer.RESTORE and s.generation.runtime.state is RuntimeState.RESTORE_ERROR:
+        endings.fail(s, "Runtime.Unknown", "The runtime has reported an error and did not exit")
+        return
+    limit_us = s.budgets.restore_us if timer is m.Timer.RESTORE else s.budgets.init_us
+    if s.invocation is not None:
+        limit_us = s.invocation.timeout_us
+    error_type = "Runtime.RestoreHookUserTimeout" if timer is m.Timer.RESTORE else "Sandbox.Timedout"
+    failure = m.Failure(error_type, f"Task timed out after {limit_us / 1_000_000:.2f} seconds")
+    endings.break_off(s, "timeout", failure)
+    shutdown.begin(s, m.Reason.TIMEOUT)
 
 
 # --- what becomes of processes ----------------------------------------------------------------------------
@@ -211,6 +232,7 @@ def _on_call_dropped(s: State, event: m.CallDropped) -> None:
 _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.Initialise: _on_initialise,
     m.Invoke: _on_invoke,
+    m.Restore: restore.on_restore,
     m.Stop: _on_stop,
     m.DeadlineReached: _on_deadline_reached,
     m.ProcessStarted: _on_process_started,
@@ -220,6 +242,8 @@ _HANDLERS: dict[type, Callable[[State, Any], None]] = {
     m.SandboxLost: _on_sandbox_lost,
     m.CallDropped: _on_call_dropped,
     m.RuntimeNext: runtime_calls.on_next,
+    m.RestoreNext: runtime_calls.on_restore_next,
+    m.RestoreError: runtime_calls.on_restore_error,
     m.ResponseBegan: runtime_calls.on_response_began,
     m.ErrorBegan: runtime_calls.on_error_began,
     m.BodyEnded: runtime_calls.on_body_ended,

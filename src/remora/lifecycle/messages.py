@@ -29,6 +29,7 @@ class Timer(Enum):
     __hash__ = object.__hash__  # members are singletons; Enum's own hash is computed in Python, each time
 
     INIT = "init limit"
+    RESTORE = "restore limit"
     INVOKE = "function timeout"
     RUNTIME_EXIT = "runtime's share of the shutdown"
     SHUTDOWN = "end of the shutdown"
@@ -72,6 +73,13 @@ class Invoke(msgspec.Struct, frozen=True):
 
     request_id: str
     timeout_us: int
+
+
+class Restore(msgspec.Struct, frozen=True):
+    """The environment, held initialised since `SnapshotReady`, shall go on; its first invocation follows."""
+
+    loading_us: int = 0
+    """How long it took to load the snapshot, just now, microseconds; it is part of the restore."""
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -132,6 +140,19 @@ class RuntimeNext(msgspec.Struct, frozen=True):
     """GET /runtime/invocation/next."""
 
     call: Call
+
+
+class RestoreNext(msgspec.Struct, frozen=True):
+    """GET /runtime/restore/next; only in an environment that is made for a snapshot."""
+
+    call: Call
+
+
+class RestoreError(msgspec.Struct, frozen=True):
+    """POST /runtime/restore/error, body complete; only in an environment that is made for a snapshot."""
+
+    call: Call
+    error_type: str
 
 
 class ResponseBegan(msgspec.Struct, frozen=True):
@@ -205,6 +226,7 @@ class CallDropped(msgspec.Struct, frozen=True):
 Event = (
     Initialise
     | Invoke
+    | Restore
     | Stop
     | ProcessStarted
     | ProcessFailed
@@ -213,6 +235,8 @@ Event = (
     | SandboxLost
     | DeadlineReached
     | RuntimeNext
+    | RestoreNext
+    | RestoreError
     | ResponseBegan
     | ErrorBegan
     | BodyEnded
@@ -284,6 +308,12 @@ class AnswerRegistered(msgspec.Struct, frozen=True):
     identifier: str
 
 
+class AnswerRestored(msgspec.Struct, frozen=True):
+    """Answer a runtime's restore/next: it goes on after its snapshot."""
+
+    call: Call
+
+
 class AnswerInvocation(msgspec.Struct, frozen=True):
     """Answer a runtime's next with the present invocation."""
 
@@ -328,6 +358,20 @@ class Available(msgspec.Struct, frozen=True):
     is_initialised: bool
 
 
+class SnapshotReady(msgspec.Struct, frozen=True):
+    """Everybody inside is initialised and waits: the snapshot can be taken. `Restore` or `Stop` follows."""
+
+
+class Abandoned(msgspec.Struct, frozen=True):
+    """
+    An environment that is made for a snapshot failed before it could serve: in its init, held, or restored.
+
+    It closes; nothing is tried again in it. One that was told to stop is not said to have failed.
+    """
+
+    failure: Failure
+
+
 class Closed(msgspec.Struct, frozen=True):
     """The environment has ended; nothing runs in it."""
 
@@ -336,7 +380,8 @@ class Kind(Enum):
     """
     What a `Happened` tells; the value is its name in timelines.
 
-    Each INIT_STARTED, INVOKE_STARTED and SHUTDOWN_STARTED is followed by its end before the next of its kind.
+    Each INIT_STARTED, RESTORE_STARTED, INVOKE_STARTED and SHUTDOWN_STARTED is followed by its end before the
+    next of its kind.
     An INVOKE_ENDED without RUNTIME_DONE before it: the runtime was cut off.
     """
 
@@ -349,6 +394,8 @@ class Kind(Enum):
     RUNTIME_READY = "runtime.ready"
     EXTENSION_STATE = "extension.state"
     INIT_ENDED = "init.ended"
+    RESTORE_STARTED = "restore.started"
+    RESTORE_ENDED = "restore.ended"
     INVOKE_STARTED = "invoke.started"
     RUNTIME_RESPONDED = "runtime.responded"
     RUNTIME_DONE = "runtime.done"
@@ -365,7 +412,8 @@ class Happened(msgspec.Struct, frozen=True):
     """
     Something worth a record, a log line or a mark in the timeline.
 
-    Durations in microseconds; `init_us` is the init that this invocation is billed for, -1 if none.
+    Durations in microseconds; `init_us` is the init that this invocation is billed for, -1 if none;
+    `restore_us` the restore before it, -1 if none, and `restore_runtime_us` how much of it is billed.
     """
 
     kind: Kind
@@ -377,6 +425,8 @@ class Happened(msgspec.Struct, frozen=True):
     error_type: str = ""
     duration_us: int = 0
     init_us: int = -1
+    restore_us: int = -1
+    restore_runtime_us: int = -1
     post_runtime_us: int = -1
     phase: str = ""
     """`init`, or `invoke` for an init inside an invocation."""
@@ -399,12 +449,15 @@ Effect = (
     | Refuse
     | StreamBody
     | AnswerRegistered
+    | AnswerRestored
     | AnswerInvocation
     | AnswerInvoke
     | AnswerShutdown
     | Complete
     | Thaw
     | Available
+    | SnapshotReady
+    | Abandoned
     | Closed
     | Happened
 )

@@ -30,7 +30,7 @@ class Runtime:
     is_alive: bool = False
     """True from the order to start it until its process has ended."""
     parked: list[Call] = field(default_factory=list)
-    """Calls of next that wait for an invocation."""
+    """Calls of next that wait for an invocation, or one of restore/next."""
     posting: Call | None = None
     """The call whose body (response or error) is being received."""
 
@@ -44,11 +44,13 @@ class Runtime:
 
     def refusal(self, call: Call, move: RuntimeMove, why: str = NOT_ALLOWED) -> Refuse:
         """Return the answer to a call that the present state does not allow."""
+        # Source: runtime-api specification, section 2: restore/next is refused as if it were next.
+        target = RuntimeMove.NEXT if move is RuntimeMove.RESTORE_NEXT else move
         return Refuse(
             call,
             403,
             "InvalidStateTransition",
-            f"State transition from {self.state.value} to {move.value} failed for runtime. Error: {why}",
+            f"State transition from {self.state.value} to {target.value} failed for runtime. Error: {why}",
         )
 
 

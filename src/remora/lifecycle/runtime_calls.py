@@ -1,20 +1,29 @@
 """
-What the runtime's calls mean: next, response, error, init/error.
+What the runtime's calls mean: next, response, error, init/error, restore/next, restore/error.
 
-Source: runtime-api specification, sections 2 to 6.
+Source: runtime-api specification, sections 2 to 7; snapstart specification, section 5.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remora.lifecycle import init, invoke
+from remora.lifecycle import init, invoke, restore
 from remora.lifecycle.messages import Accept, AnswerInvocation, Failure, Kind, Refuse, StreamBody, Transfer
 from remora.lifecycle.state import INVALID_REQUEST_ID
 from remora.lifecycle.tables import INITIALISING, Phase, RuntimeMove, RuntimeState
 
 if TYPE_CHECKING:
-    from remora.lifecycle.messages import BodyEnded, Call, ErrorBegan, InitError, ResponseBegan, RuntimeNext
+    from remora.lifecycle.messages import (
+        BodyEnded,
+        Call,
+        ErrorBegan,
+        InitError,
+        ResponseBegan,
+        RestoreError,
+        RestoreNext,
+        RuntimeNext,
+    )
     from remora.lifecycle.state import State
 
 _TRUNCATED = "HTTP request detected as truncated"
@@ -39,6 +48,9 @@ def on_next(s: State, event: RuntimeNext) -> None:
         generation.is_registration_open = False
         s.happened(Kind.RUNTIME_READY)
         init.proceed(s)
+    elif before is RuntimeState.RESTORING:
+        runtime.parked.append(event.call)
+        restore.on_runtime_next(s)
     elif s.phase is Phase.INVOKING and invocation is not None and invocation.runtime_done_us < 0:
         # The call that waited when the invocation came had been dropped.
         runtime.move(RuntimeMove.RELEASE)
@@ -116,6 +128,7 @@ def on_init_error(s: State, event: InitError) -> None:
     POST /runtime/init/error: inside an invocation the body is the answer; init ends when the process does.
 
     A body that was posted ahead of any invocation is not kept: the init is tried again inside the first one.
+    While restoring it is taken for a restore/error, as older clients mean it.
     """
     generation = s.generation
     runtime = generation.runtime
@@ -126,4 +139,30 @@ def on_init_error(s: State, event: InitError) -> None:
     if s.invocation is not None and s.phase in INITIALISING:
         s.invocation.error_type = event.error_type
         invoke.answer_invoker(s, event.call, is_error=True)
+    s.effects.append(Accept(event.call))
+
+
+def on_restore_next(s: State, event: RestoreNext) -> None:
+    """GET /runtime/restore/next: initialised, hooks and all; wait for the restore."""
+    assert s.is_for_snapshot, "restore/next is offered only where there will be a snapshot"
+    generation = s.generation
+    runtime = generation.runtime
+    if not runtime.move(RuntimeMove.RESTORE_NEXT):
+        s.effects.append(runtime.refusal(event.call, RuntimeMove.RESTORE_NEXT))
+        return
+    runtime.parked.append(event.call)
+    generation.is_registration_open = False
+    s.happened(Kind.RUNTIME_READY)
+    init.proceed(s)
+
+
+def on_restore_error(s: State, event: RestoreError) -> None:
+    """POST /runtime/restore/error: noted; the restore fails when the process ends, or its time."""
+    assert s.is_for_snapshot, "restore/error is offered only where there is a restore"
+    generation = s.generation
+    runtime = generation.runtime
+    if not runtime.move(RuntimeMove.RESTORE_ERROR):
+        s.effects.append(runtime.refusal(event.call, RuntimeMove.RESTORE_ERROR))
+        return
+    generation.fatal_type = generation.fatal_type or event.error_type
     s.effects.append(Accept(event.call))

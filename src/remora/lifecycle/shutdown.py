@@ -1,7 +1,7 @@
 """
 Shutdown, and the reset between two generations: ask the runtime, tell the extensions, kill what remains.
 
-Source: lifecycle specification, sections 5 and 6.
+Source: lifecycle specification, sections 5 and 6; snapstart specification, section 4.1.
 """
 
 from __future__ import annotations
@@ -40,11 +40,15 @@ def begin(s: State, reason: Reason) -> None:
     """
     generation, budgets = s.generation, s.budgets
     s.reason = reason
+    s.is_closing = s.is_closing or s.is_for_snapshot  # it is not initialised a second time: ADR-0010
     generation.is_registration_open = False
     for extension in generation.extensions():
         extension.due = ""
     s.effects.append(Thaw())
     s.happened(Kind.SHUTDOWN_STARTED, detail=reason.value)
+    if s.phase is Phase.SNAPSHOT_READY:
+        kill_all(s)  # who is held for a snapshot hears nothing: what is in the snapshot goes on waiting
+        return
     if any(e.is_registered for e in generation.externals.values()):
         total_us, share_us = budgets.external_us, budgets.external_runtime_us
     elif generation.internals:

@@ -29,7 +29,9 @@ class Budgets:
     """
 
     init_us: int = 10_000_000
-    """Init ahead of the first invocation; max(130 s, function timeout) for provisioned concurrency."""
+    """Init ahead of the first invocation; more for provisioned concurrency and for snapshots."""
+    restore_us: int = 10_000_000
+    """Restore, from the start of loading the snapshot to the runtime's next."""
     external_us: int = 2_000_000
     """Shutdown with external extensions."""
     external_runtime_us: int = 300_000
@@ -40,7 +42,12 @@ class Budgets:
     """From the last kill until everything must be gone."""
 
     def provisioned(self, timeout_s: int) -> Budgets:
-        """Return the same limits for provisioned concurrency; `timeout_s` is the function's timeout."""
+        """
+        Return the same limits for provisioned concurrency and for snapshots: max(130 s, function timeout).
+
+        Args:
+            timeout_s: The function's timeout, seconds.
+        """
         return replace(self, init_us=max(PROVISIONED_INIT_S_MIN, timeout_s) * 1_000_000)
 
 
@@ -100,10 +107,12 @@ class State:
     Args:
         names: Names of the files in /opt/extensions, in the order of start.
         budgets: Time limits.
+        is_for_snapshot: True if it is held when it is initialised, until it is restored.
     """
 
     names: tuple[str, ...]
     budgets: Budgets
+    is_for_snapshot: bool = False
     phase: Phase = Phase.UNINITIALISED
     generation: Generation = field(default_factory=Generation)
     invocation: Invocation | None = None
@@ -112,6 +121,14 @@ class State:
     init_started_us: int = 0
     unbilled_init_us: int = -1
     """Duration of the init that the first invocation will be billed for; -1 if there is none."""
+    restore_began_us: int = 0
+    """When the present or last restore began, its loading included."""
+    restore_released_us: int = 0
+    """When restore/next was answered."""
+    unbilled_restore_us: int = -1
+    """Duration of the restore that the first invocation reports; -1 if there is none."""
+    unbilled_restore_runtime_us: int = -1
+    """The runtime's share of it, for which that invocation is billed."""
     reason: Reason = Reason.SPINDOWN
     is_closing: bool = False
     """True if the present or next shutdown is the last."""

@@ -5,7 +5,8 @@ A call that has no entry for the present state is refused and changes nothing. S
 appear in error texts and in the log. Moves of the environment as a whole are joint-state rules: they are in
 `init`, `invoke` and `shutdown`.
 
-Source: runtime-api specification section 2, extensions-api specification section 4.
+Source: runtime-api specification section 2, snapstart specification section 5.2, extensions-api specification
+section 4.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ class RuntimeState(Enum):
     RESPONDING = "InvocationResponse"
     REPORTING_ERROR = "InvocationErrorResponse"
     RESPONSE_SENT = "RuntimeResponseSentState"
+    RESTORE_READY = "RestoreReady"
+    """It waits in restore/next; the snapshot is taken while it does."""
+    RESTORING = "Restoring"
+    RESTORE_ERROR = "RuntimeRestoreErrorState"
 
 
 class RuntimeMove(Enum):
@@ -41,12 +46,20 @@ class RuntimeMove(Enum):
     START = "Started"
     RELEASE = "Running"
     RECEIVED = "RuntimeResponseSentState"
+    RESTORE_NEXT = "RestoreReady"
+    RESTORE = "Restoring"
+    RESTORE_ERROR = "RuntimeRestoreErrorState"
 
 
 RUNTIME: dict[tuple[RuntimeState, RuntimeMove], RuntimeState] = {
     (RuntimeState.ABSENT, RuntimeMove.START): RuntimeState.STARTED,
     (RuntimeState.STARTED, RuntimeMove.NEXT): RuntimeState.READY,
     (RuntimeState.STARTED, RuntimeMove.INIT_ERROR): RuntimeState.INIT_ERROR,
+    (RuntimeState.STARTED, RuntimeMove.RESTORE_NEXT): RuntimeState.RESTORE_READY,
+    (RuntimeState.RESTORE_READY, RuntimeMove.RESTORE): RuntimeState.RESTORING,
+    (RuntimeState.RESTORING, RuntimeMove.NEXT): RuntimeState.READY,
+    (RuntimeState.RESTORING, RuntimeMove.RESTORE_ERROR): RuntimeState.RESTORE_ERROR,
+    (RuntimeState.RESTORING, RuntimeMove.INIT_ERROR): RuntimeState.RESTORE_ERROR,
     (RuntimeState.READY, RuntimeMove.NEXT): RuntimeState.READY,
     (RuntimeState.READY, RuntimeMove.RELEASE): RuntimeState.RUNNING,
     (RuntimeState.RUNNING, RuntimeMove.NEXT): RuntimeState.RUNNING,
@@ -127,6 +140,10 @@ class Phase(Enum):
     """External extensions are being started and register."""
     STARTING_RUNTIME = "starting runtime"
     """The runtime initialises; everybody's first next is awaited."""
+    SNAPSHOT_READY = "snapshot ready"
+    """Initialised for a snapshot: all wait, and nothing happens until a restore."""
+    RESTORING = "restoring"
+    """The runtime goes on after its snapshot; its first next of an invocation is awaited."""
     IDLE = "idle"
     """Initialised and without an invocation."""
     INVOKING = "invoking"
@@ -142,6 +159,9 @@ class Phase(Enum):
 
 
 INITIALISING = (Phase.STARTING_EXTENSIONS, Phase.STARTING_RUNTIME)
+BEFORE_FIRST_USE = (*INITIALISING, Phase.SNAPSHOT_READY, Phase.RESTORING)
+UNDER_WAY = (*BEFORE_FIRST_USE, Phase.INVOKING)
+"""Phases that a failure ends at once; when idle it waits for the next invocation."""
 STOPPING = (Phase.STOPPING_RUNTIME, Phase.STOPPING_EXTENSIONS, Phase.KILLING)
 
 _LOST = "the sandbox breaks down"
@@ -162,6 +182,18 @@ PHASES: dict[Phase, dict[Phase, str]] = {
     Phase.STARTING_RUNTIME: {
         Phase.IDLE: "all at next",
         Phase.INVOKING: "all at next, inside an invocation",
+        Phase.SNAPSHOT_READY: "all at next or restore/next, for a snapshot",
+        Phase.STOPPING_RUNTIME: _FAILED,
+        Phase.KILLING: _FAILED_ALONE,
+        Phase.CLOSED: _LOST,
+    },
+    Phase.SNAPSHOT_READY: {
+        Phase.RESTORING: "restore",
+        Phase.KILLING: "stop, or a process died",
+        Phase.CLOSED: _LOST,
+    },
+    Phase.RESTORING: {
+        Phase.IDLE: "the runtime at next",
         Phase.STOPPING_RUNTIME: _FAILED,
         Phase.KILLING: _FAILED_ALONE,
         Phase.CLOSED: _LOST,

@@ -49,6 +49,7 @@ class Stage(Protocol):
     request_id: str
     names: tuple[str, ...]
     identifiers: list[str]
+    is_for_snapshot: bool
 
     def later(self, delay_us: int, act: Callable[..., None], *args: Any) -> None:
         """Call `act(*args)` when `delay_us` microseconds have passed."""
@@ -153,6 +154,8 @@ def babble(process: Process) -> None:
             lambda call: m.ExtensionError(call, identifier, rng.random() < 0.5, "Extension.Odd"),
         ),
     )
+    if stage.is_for_snapshot and rng.random() < 0.2:
+        make = pick(rng, (m.RestoreNext, lambda call: m.RestoreError(call, "Runtime.Odd")))
     call = stage.ask(process, make, _ignore)
     stage.later(work_us(stage), stage.end_body, call, _transfer(rng))
 
@@ -192,7 +195,23 @@ class RuntimeActor:
         if stage.rng.random() < stage.temper.mischief:
             stage.later(work_us(stage), self._fail_init)
         else:
-            stage.later(10_000 + work_us(stage), self._next)
+            waits = stage.is_for_snapshot and stage.rng.random() < 0.9
+            stage.later(10_000 + work_us(stage), self._restore_next if waits else self._next)
+
+    def _restore_next(self) -> None:
+        if not strays(self._process):
+            self._stage.ask(self._process, m.RestoreNext, self._restored)
+
+    def _restored(self, answer: object) -> None:
+        """Run the hooks after a restore."""
+        stage = self._stage
+        if type(answer) is not m.AnswerRestored:
+            self._exit(answer)
+        elif stage.rng.random() < stage.temper.mischief:
+            odd = pick(stage.rng, (m.RestoreError, m.InitError))
+            stage.ask(self._process, lambda call: odd(call, "Runtime.Odd"), self._exit)
+        else:
+            stage.later(work_us(stage), self._next)
 
     def _fail_init(self) -> None:
         self._stage.ask(self._process, lambda call: m.InitError(call, "Runtime.Odd"), self._exit)

@@ -68,7 +68,9 @@ class _Place:
         return events
 
 
-def explore(externals: int, internals: int, *, states_max: int = 0) -> Explored:
+def explore(
+    externals: int, internals: int, *, states_max: int = 0, is_for_snapshot: bool = False
+) -> Explored:
     """
     Visit all states of an environment with so many extensions, nearest first.
 
@@ -76,13 +78,14 @@ def explore(externals: int, internals: int, *, states_max: int = 0) -> Explored:
         externals: How many files there are in /opt/extensions.
         internals: How many names internal extensions may register.
         states_max: Where to stop if there are more; 0 for nowhere.
+        is_for_snapshot: True if it is held when it is initialised, until it is restored.
 
     Raises:
         AssertionError: If the machine breaks a rule or raises where it must not; ends with a script.
     """
     names = tuple(f"e{number}" for number in range(externals))
     inner = tuple(f"i{number}" for number in range(internals))
-    machine = Machine(names)
+    machine = Machine(names, is_for_snapshot=is_for_snapshot)
     seen = {_key(machine.state)}
     places = deque([_Place(pickle.dumps(machine.state), None, None)])
     told = 0
@@ -101,7 +104,7 @@ def explore(externals: int, internals: int, *, states_max: int = 0) -> Explored:
                 pickled = pickle.dumps(state)
                 check_stop(machine)
             except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-                way = script(names, [*place.way(), (0, event)])
+                way = script(names, [*place.way(), (0, event)], is_for_snapshot=is_for_snapshot)
                 raise AssertionError(f"{error!r}\n\n{way}") from error
             places.append(_Place(pickled, place, event))
     return Explored(len(seen), told)
@@ -109,15 +112,26 @@ def explore(externals: int, internals: int, *, states_max: int = 0) -> Explored:
 
 def _tell(machine: Machine, event: m.Event) -> bool:
     """Tell the machine an event; False if it rightly objects to being given work that it cannot take."""
-    phase = machine.phase
-    may_be_given = phase is Phase.UNINITIALISED or (phase is Phase.IDLE and isinstance(event, m.Invoke))
+    may_be_given = _may_be_given(machine.state, event)
     try:
         machine.handle(event, machine.state.now_us)
     except AssertionError:
-        if isinstance(event, m.Invoke | m.Initialise) and not may_be_given:
+        if not may_be_given:
             return False
         raise
+    assert may_be_given, "the machine took work that it cannot do now"
     check_state(machine.state)
+    return True
+
+
+def _may_be_given(state: State, event: m.Event) -> bool:
+    """Tell whether the platform may tell that event now; what those inside do may come at any time."""
+    if isinstance(event, m.Initialise):
+        return state.phase is Phase.UNINITIALISED
+    if isinstance(event, m.Restore):
+        return state.phase is Phase.SNAPSHOT_READY
+    if isinstance(event, m.Invoke):
+        return state.phase is Phase.IDLE or (state.phase is Phase.UNINITIALISED and not state.is_for_snapshot)
     return True
 
 
@@ -149,6 +163,7 @@ def _events(state: State, inner: tuple[str, ...]) -> Iterator[m.Event]:
     new = next(call for call in _Call if call not in waiting)
     yield m.Initialise()
     yield m.Invoke("r1", 1_000_000)
+    yield m.Restore()
     yield m.Stop(m.Reason.SPINDOWN)
     yield m.Emptied()
     yield m.SandboxLost("gone")
@@ -161,6 +176,9 @@ def _events(state: State, inner: tuple[str, ...]) -> Iterator[m.Event]:
         yield m.ProcessExited(process, "exit status 1", False)  # noqa: FBT003
     if len(runtime.parked) < 2:
         yield m.RuntimeNext(new)
+    if state.is_for_snapshot:
+        yield m.RestoreNext(new)
+        yield m.RestoreError(new, "Runtime.Odd")
     yield m.ResponseBegan(new, "r1", True)  # noqa: FBT003
     yield m.ResponseBegan(new, "r1", False)  # noqa: FBT003
     yield m.ResponseBegan(new, "r0", True)  # noqa: FBT003

@@ -5,6 +5,8 @@ The rules: every accepted invocation is completed once and ended once; every sta
 started once a shutdown began; deadlines never move later; nobody waits without the machine knowing of it, and
 no phase that waits is without a deadline; the environment is offered only when nothing is open, once; nobody
 is told of an invocation that is not open; extensions are told to shut down only when the runtime is gone.
+What is held for a snapshot is told nothing until it is restored; if it ends by itself before it could serve,
+it is abandoned, and what was abandoned never serves.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ _TIMERS: dict[Phase, tuple[frozenset[m.Timer], ...]] = {
     Phase.UNINITIALISED: (frozenset(),),
     Phase.STARTING_EXTENSIONS: (frozenset({m.Timer.INIT}), frozenset({m.Timer.INVOKE})),
     Phase.STARTING_RUNTIME: (frozenset({m.Timer.INIT}), frozenset({m.Timer.INVOKE})),
+    Phase.SNAPSHOT_READY: (frozenset(),),
+    Phase.RESTORING: (frozenset({m.Timer.RESTORE}),),
     Phase.IDLE: (frozenset(),),
     Phase.INVOKING: (frozenset({m.Timer.INVOKE}),),
     Phase.STOPPING_RUNTIME: (
@@ -38,6 +42,7 @@ _TIMERS: dict[Phase, tuple[frozenset[m.Timer], ...]] = {
 
 _PAIRS = {
     m.Kind.INIT_STARTED: m.Kind.INIT_ENDED,
+    m.Kind.RESTORE_STARTED: m.Kind.RESTORE_ENDED,
     m.Kind.INVOKE_STARTED: m.Kind.INVOKE_ENDED,
     m.Kind.SHUTDOWN_STARTED: m.Kind.SHUTDOWN_ENDED,
 }
@@ -72,9 +77,16 @@ class Referee:
         self._request_id = ""
         self._is_completed = False
         self._begun: set[m.Kind] = set()
-        self._is_offered = True
+        self._is_offered = not machine.state.is_for_snapshot
         """True while an invocation may be given; a new machine takes one, it begins with the init."""
         self._is_closed = False
+        self._is_held = False
+        """True while a restore may be ordered."""
+        self._is_silent = False
+        """True from when it is held until it is restored: nobody inside hears anything."""
+        self._is_abandoned = False
+        self._may_end = not machine.state.is_for_snapshot
+        """True once it was offered or told to stop: it need not be abandoned when it ends."""
         self._registered: set[str] = set()
         self._ordered: set[str] = set()
         self._is_runtime_alive = False
@@ -91,18 +103,27 @@ class Referee:
             m.AnswerShutdown: self._check_shutdown_answer,
             m.Complete: self._check_complete,
             m.Available: self._check_available,
+            m.AnswerRestored: self._check_restored,
+            m.SnapshotReady: self._check_held,
+            m.Abandoned: self._check_abandoned,
             m.Closed: self._check_closed,
             m.Happened: self._check_happened,
         }
         self._notes: dict[type, Callable[[Any], None]] = {
             m.Initialise: self._note_initialise,
             m.Invoke: self._note_invoke,
+            m.Restore: self._note_restore,
             m.Stop: self._note_stop,
             m.ProcessFailed: self._note_end,
             m.ProcessExited: self._note_end,
             m.SandboxLost: self._note_lost,
             m.CallDropped: self._note_dropped,
         }
+
+    @property
+    def is_held(self) -> bool:
+        """True if a restore may be ordered."""
+        return self._is_held
 
     @property
     def is_offered(self) -> bool:
@@ -157,11 +178,16 @@ class Referee:
         self._request_id = event.request_id
         self._is_completed = False
 
+    def _note_restore(self, _: m.Restore) -> None:
+        assert self._is_held, "a restore was ordered while there was nothing to restore"
+        self._is_held = self._is_silent = False
+
     def _note_initialise(self, _: m.Initialise) -> None:
         self._is_offered = False
 
     def _note_stop(self, _: m.Stop) -> None:
-        self._is_offered = False
+        self._is_offered = self._is_held = False
+        self._may_end = True
 
     def _note_end(self, event: m.ProcessFailed | m.ProcessExited) -> None:
         if event.process == m.RUNTIME_PROCESS:
@@ -211,6 +237,7 @@ class Referee:
     def _check_shutdown_answer(self, effect: m.AnswerShutdown) -> None:
         assert m.Kind.SHUTDOWN_STARTED in self._begun, "SHUTDOWN without a shutdown"
         assert not self._is_runtime_alive, "an extension was told to shut down while the runtime lived"
+        assert not self._is_silent, "an extension was told to shut down that is part of a snapshot"
         self._check_answer(effect)
 
     def _check_complete(self, effect: m.Complete) -> None:
@@ -220,15 +247,40 @@ class Referee:
         assert effect.posted is None or effect.posted in self._open_calls, "an answer by a call that is over"
         self._is_completed = True
 
-    def _check_available(self, _: m.Available) -> None:
+    def _check_restored(self, effect: m.AnswerRestored) -> None:
+        assert m.Kind.RESTORE_STARTED in self._begun, "the runtime was let go on without a restore"
+        self._check_answer(effect)
+
+    def _check_held(self, _: m.SnapshotReady) -> None:
+        assert self._machine.state.is_for_snapshot, "an environment was held that is not for a snapshot"
+        assert not self._is_held, "the environment was held twice"
+        assert not self._is_abandoned, "the environment was held after it was abandoned"
+        assert not self._begun, f"the environment was held while {self._begun} had not ended"
+        assert not self._timers, "the environment was held while a deadline runs"
+        self._is_held = self._is_silent = True
+
+    def _check_abandoned(self, _: m.Abandoned) -> None:
+        assert self._machine.state.is_for_snapshot, "an environment was abandoned that may be tried again"
+        assert not self._is_abandoned, "the environment was abandoned twice"
+        assert not self._is_offered, "the environment was abandoned while it was offered"
+        self._is_abandoned = True
+        self._is_held = False
+
+    def _check_available(self, effect: m.Available) -> None:
+        assert effect.is_initialised or not self._machine.state.is_for_snapshot, (
+            "a snapshot's init was repeated"
+        )
         assert not self._is_offered, "the environment was offered twice"
         assert not self._request_id, "the environment was offered while an invocation is open"
         assert not self._begun, f"the environment was offered while {self._begun} had not ended"
         assert not self._timers, "the environment was offered while a deadline runs"
-        self._is_offered = True
+        assert not self._is_held, "the environment was offered while it is held"
+        assert not self._is_abandoned, "the environment was offered after it was abandoned"
+        self._is_offered = self._may_end = True
 
     def _check_closed(self, _: m.Closed) -> None:
         assert not self._is_closed, "the environment closed twice"
+        assert self._may_end or self._is_abandoned, "the environment ended and nobody was told why"
         assert not self._request_id, "the environment closed while an invocation is open"
         assert not self._begun, f"the environment closed while {self._begun} had not ended"
         self._is_closed = True

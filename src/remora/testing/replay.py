@@ -31,21 +31,25 @@ class Call:
         return f"calls[{self.number}]"
 
 
-def script(names: tuple[str, ...], events: Iterable[tuple[int, Event]]) -> str:
+def script(
+    names: tuple[str, ...], events: Iterable[tuple[int, Event]], *, is_for_snapshot: bool = False
+) -> str:
     """
     Return a script that feeds `events`, pairs of a moment (microseconds) and an event, to a new machine.
 
     Args:
         names: The external extensions that the machine was made with.
         events: What it was told.
+        is_for_snapshot: Whether it was made so.
     """
+    how = ", is_for_snapshot=True" if is_for_snapshot else ""
     lines = [
         "from collections import defaultdict",
         "from remora.lifecycle.machine import Machine",
         "from remora.lifecycle.messages import *",
         "",
         "calls = defaultdict(object)",
-        f"machine = Machine({names!r})",
+        f"machine = Machine({names!r}{how})",
         "for now_us, event in (",
     ]
     lines += [f"    ({now_us}, {_written(event)})," for now_us, event in events]

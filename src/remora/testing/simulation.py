@@ -52,6 +52,7 @@ class Scenario:
         temper: How its processes behave.
         stop_at_us: When it is stopped whatever it does, microseconds; 0 for never.
         is_lazy: True if there is no init ahead of the first invocation.
+        is_for_snapshot: True if it is held when it is initialised, and restored some time later.
     """
 
     names: tuple[str, ...]
@@ -59,6 +60,7 @@ class Scenario:
     temper: Temper
     stop_at_us: int = 0
     is_lazy: bool = False
+    is_for_snapshot: bool = False
 
 
 def draw_scenario(rng: Rng) -> Scenario:
@@ -69,7 +71,8 @@ def draw_scenario(rng: Rng) -> Scenario:
         invocations=int(rng.random() * 30),
         temper=Temper(pick(rng, (0.0, 0.01, 0.03, 0.2)), pick(rng, (1_000, 100_000, 4_000_000))),
         stop_at_us=int(rng.random() * 20_000_000) if rng.random() < 0.2 else 0,
-        is_lazy=rng.random() < 0.1,
+        is_lazy=(kind := rng.random()) < 0.1,
+        is_for_snapshot=kind > 0.8,
     )
 
 
@@ -87,6 +90,7 @@ class World:
         self.rng = rng
         self.temper = scenario.temper
         self.names = scenario.names
+        self.is_for_snapshot = scenario.is_for_snapshot
         self.request_id = ""
         self.identifiers: list[str] = []
         self.steps = 0
@@ -94,7 +98,7 @@ class World:
         self.completed = 0
         self._scenario = scenario
         self._fault = fault
-        self._machine = Machine(scenario.names, BUDGETS)
+        self._machine = Machine(scenario.names, BUDGETS, is_for_snapshot=scenario.is_for_snapshot)
         self._referee = Referee(self._machine)
         self._log: list[tuple[int, m.Event]] = []
         self._now_us = 0
@@ -116,11 +120,13 @@ class World:
             m.Accept: self._answer,
             m.Refuse: self._answer,
             m.AnswerRegistered: self._answer,
+            m.AnswerRestored: self._answer,
             m.AnswerInvocation: self._answer,
             m.AnswerInvoke: self._answer,
             m.AnswerShutdown: self._answer,
             m.Complete: self._complete,
             m.Available: self._available,
+            m.SnapshotReady: self._snapshot_ready,
         }
 
     def run(self) -> None:
@@ -142,7 +148,8 @@ class World:
                 act(*args)
             assert self._referee.is_closed, f"nothing happens any more, and yet: {self._machine!r}"
         except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise RuleBrokenError(f"{error or repr(error)}\n\n{script(self.names, self._log)}") from error
+            replay = script(self.names, self._log, is_for_snapshot=self.is_for_snapshot)
+            raise RuleBrokenError(f"{error or repr(error)}\n\n{replay}") from error
 
     # --- what actors can do (actors.Stage) ----------------------------------------------------------------
 
@@ -342,6 +349,14 @@ class World:
 
     def _available(self, _: m.Available) -> None:
         self._offer()
+
+    def _snapshot_ready(self, _: m.SnapshotReady) -> None:
+        is_discarded = self.rng.random() < self.temper.mischief
+        self.later(work_us(self), self._stop if is_discarded else self._restore)
+
+    def _restore(self) -> None:
+        if self._referee.is_held:
+            self._feed(m.Restore(loading_us=int(self.rng.random() * 50_000)))
 
     def _offer(self) -> None:
         is_enough = self._given >= self._scenario.invocations

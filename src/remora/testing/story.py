@@ -26,10 +26,11 @@ class Story:
     Args:
         names: The files in /opt/extensions.
         budgets: Time limits.
+        is_for_snapshot: True if the environment is made for a snapshot.
     """
 
-    def __init__(self, *names: str, budgets: Budgets | None = None) -> None:
-        self.machine = Machine(names, budgets)
+    def __init__(self, *names: str, budgets: Budgets | None = None, is_for_snapshot: bool = False) -> None:
+        self.machine = Machine(names, budgets, is_for_snapshot=is_for_snapshot)
         self.now_us = 0
         self.last: list[m.Effect] = []
         """What the last event caused."""
@@ -109,6 +110,22 @@ class Story:
         self.tell(m.RuntimeNext(call))
         return call
 
+    def restore_next(self) -> Call:
+        """The runtime calls restore/next."""
+        call = self.call()
+        self.tell(m.RestoreNext(call))
+        return call
+
+    def restores(self, loading_us: int = 0) -> None:
+        """The environment shall go on after its snapshot."""
+        self.tell(m.Restore(loading_us))
+
+    def posts_restore_error(self, error_type: str = "Runtime.AfterRestoreError") -> Call:
+        """The runtime posts a restore error."""
+        call = self.call()
+        self.tell(m.RestoreError(call, error_type))
+        return call
+
     def begins_response(self, request_id: str = "r1", *, is_mode_valid: bool = True) -> Call:
         """The runtime begins a response."""
         call = self.call()
@@ -145,6 +162,17 @@ class Story:
         """Everything goes well until the environment is idle; externals register for `events`."""
         self.tell(m.Initialise(), after_us=0)
         self.finishes_init(*events)
+        if self.machine.state.is_for_snapshot:
+            self.restores()
+
+    def is_held(self, *events: str) -> Call:
+        """Everything goes well until the snapshot can be taken; return the runtime's restore/next."""
+        self.tell(m.Initialise(), after_us=0)
+        self.starts_extensions(*events)
+        self.starts(m.RUNTIME_PROCESS)
+        for name in self.machine.state.names:
+            self.extension_next(name)
+        return self.restore_next()
 
     def finishes_init(self, *events: str) -> None:
         """Everything goes well from the start of an init on."""
