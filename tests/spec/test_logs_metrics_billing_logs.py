@@ -219,12 +219,12 @@ def test_a_tail_is_cut_by_bytes(stage, run):
 @pytest.mark.case("MB-13")
 def test_a_line_that_is_finished_later(stage, run):
     async def scenario():
-        async with stage({"runtime": saying("abc", "def\n")}) as it:
+        async with stage({"runtime": saying("half ", "a line\n")}) as it:
             return [(await it.invoke(tail=True)).log_tail.decode().splitlines() for _ in range(2)]
 
     first, second = run(scenario())
-    assert "abc" not in "\n".join(first)
-    assert second[1] == "abcdef"
+    assert "half" not in "\n".join(first)
+    assert second[1] == "half a line"
 
 
 def json_logging(application="INFO", system="INFO", **more):

@@ -132,7 +132,6 @@ class Environment:
         self._freezing = Alarm(self._loop, self._freeze)
         self._is_frozen = False
         self._events: deque[m.Event] = deque()
-        self._started: m.Happened | None = None
         self._is_performing = False
         self._is_broken = False
         self._extension_env: dict[str, str] = {}
@@ -246,8 +245,6 @@ class Environment:
             while self._events:
                 for effect in self.machine.handle(self._events.popleft(), self._clock.monotonic_us()):
                     self._performers[type(effect)](effect)
-                if self._started is not None:
-                    self._write_start()
         except Exception:  # noqa: BLE001 - the boundary "environment": it dies, the node lives
             self._broke()
         finally:
@@ -406,33 +403,24 @@ class Environment:
         self._owner.environment_closed(self)
 
     def _happened(self, happened: m.Happened) -> None:
-        if happened.kind is m.Kind.INVOKE_STARTED:
-            self._started = happened
-            return
-        if self._started is not None:
-            self._write_start()
-        if happened.kind is m.Kind.INVOKE_ENDED or happened.kind is m.Kind.INIT_ENDED:
-            self._outputs.drain()
         runtime = self.deployment.runtime
-        if happened.kind is m.Kind.INIT_STARTED and runtime.version:
-            self.journal.init_start(runtime.version, runtime.version_arn)
         if happened.kind is m.Kind.INVOKE_ENDED:
+            self._outputs.drain()
             self.witness.happened(happened, self.memory_peak_bytes())
             self._invocation_ended()
-        else:
-            self.witness.happened(happened)
-
-    def _write_start(self) -> None:
-        """Write down the start of an invocation, now that everybody concerned is at work on it."""
-        started, self._started = self._started, None
-        assert started is not None, "there is no start to be written"
-        self.witness.happened(started)
+            return
+        if happened.kind is m.Kind.INIT_ENDED:
+            self._outputs.drain()
+        elif happened.kind is m.Kind.INIT_STARTED and runtime.version:
+            self.witness.init_started(runtime.version, runtime.version_arn)
+        self.witness.happened(happened)
 
     def _invocation_ended(self) -> None:
         invocation, self._invocation = self._invocation, None
-        tail = self.journal.take_tail()
-        if invocation is not None:
-            invocation.finish(tail)
+        if invocation is not None and invocation.request.tail:
+            invocation.finish(self.witness.take_tail())
+        else:
+            self.witness.drop_tail()
 
 
 def _exchange(call: m.Call) -> Exchange:

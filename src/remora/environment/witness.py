@@ -1,10 +1,17 @@
-"""What an environment says and does: written into its journal, and told to extensions that subscribed."""
+"""
+What an environment says and does: written into its journal, and told to extensions that subscribed.
+
+What happens in each invocation is noted at once and written down in the event loop's next turn, while the
+runtime is at work: nobody who waits for an answer waits for the log. Things are written in their order.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
-from remora.lifecycle.messages import RUNTIME_PROCESS
+from remora.lifecycle.messages import RUNTIME_PROCESS, Kind
 from remora.telemetry.broadcast import Broadcast
 from remora.telemetry.facts import Subject, Teller
 
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
     from remora.telemetry.journal import Journal
     from remora.telemetry.meter import Meter
     from remora.telemetry.subscriptions import Api
+
+
+_EACH_INVOCATION = (Kind.INVOKE_STARTED, Kind.RUNTIME_RESPONDED, Kind.RUNTIME_DONE, Kind.INVOKE_ENDED)
 
 
 class Witness:
@@ -66,13 +76,46 @@ class Witness:
         self._broadcast = Broadcast(
             Teller(subject), make_socket=make_socket, clock=clock, tasks=tasks, has_objects=has_objects
         )
-        self.pause = self._broadcast.pause
         self.resume = self._broadcast.resume
-        self.flush = self._broadcast.flush
-        self.close = self._broadcast.close
+        self._loop = asyncio.get_running_loop()
+        self._noted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
 
     def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
         """Something happened; see `Journal.happened`."""
+        self._note(self._write_happened, happened, memory_peak_bytes)
+        if happened.kind not in _EACH_INVOCATION:
+            self._catch_up()
+
+    def invoked(self, invoked_arn: str, trace_id: str) -> None:
+        """An invocation follows, of the function called by that ARN, with this trace header, or none."""
+        self._note(self._write_invoked, invoked_arn, trace_id)
+
+    def init_started(self, version: str, version_arn: str) -> None:
+        """An init begins, of a managed runtime; see `Journal.init_start`."""
+        self._catch_up()
+        self._journal.init_start(version, version_arn)
+
+    def take_tail(self) -> bytes:
+        """Return the tail of the log; see `Journal.take_tail`."""
+        self._catch_up()
+        return self._journal.take_tail()
+
+    def drop_tail(self) -> None:
+        """Begin a new tail: nobody wants the present one."""
+        self._note(self._journal.take_tail)
+
+    def _note(self, write: Callable[..., Any], *what: Any) -> None:
+        if not self._noted:
+            self._loop.call_soon(self._catch_up)
+        self._noted.append((write, what))
+
+    def _catch_up(self) -> None:
+        """Write down what was noted."""
+        while self._noted:
+            write, what = self._noted.popleft()
+            write(*what)
+
+    def _write_happened(self, happened: Happened, memory_peak_bytes: int) -> None:
         self._journal.happened(happened, memory_peak_bytes)
         self._broadcast.happened(happened, memory_peak_bytes)
         if self._meter is not None:
@@ -80,8 +123,7 @@ class Witness:
         if self._recording is not None:
             self._recording.happened(happened, memory_peak_bytes)
 
-    def invoked(self, invoked_arn: str, trace_id: str) -> None:
-        """An invocation follows, of the function called by that ARN, with this trace header, or none."""
+    def _write_invoked(self, invoked_arn: str, trace_id: str) -> None:
         self._journal.invoked(trace_id)
         self._broadcast.teller.trace_id = trace_id
         if self._meter is not None:
@@ -91,11 +133,13 @@ class Witness:
 
     def exited(self, process: str, cpu_us: int, memory_peak_kib: int) -> None:
         """A process ended; see `remora.sandbox.base.Exit`."""
+        self._catch_up()
         if self._meter is not None:
             self._meter.exited(process, cpu_us, memory_peak_kib)
 
     def subscribe(self, name: str, api: Api, body: bytes) -> Answer:
         """An extension asks for telemetry."""
+        self._catch_up()
         answer = self._broadcast.subscribe(name, api, body)
         if answer.state:
             self._journal.subscribed(api.value.upper(), name, answer.state, answer.types)
@@ -103,11 +147,28 @@ class Witness:
 
     def printed(self, process: str, lines: list[str], end: str) -> None:
         """See `remora.environment.output.Printers`."""
+        self._catch_up()
         is_function = process == RUNTIME_PROCESS
         self._journal.printed(lines, is_function=is_function)
         self._broadcast.printed("function" if is_function else "extension", lines, end)
 
     def logged(self, text: str, time_ms: int, level: str) -> None:
         """See `remora.environment.output.Printers`."""
+        self._catch_up()
         self._journal.printed([text.removesuffix("\n")], time_ms, level)
         self._broadcast.logged(text, time_ms)
+
+    def pause(self) -> None:
+        """Deliver nothing: nobody inside can run."""
+        self._catch_up()
+        self._broadcast.pause()
+
+    def flush(self, call: Callable[[], None]) -> None:
+        """Call when subscribers have what there is; see `Broadcast.flush`."""
+        self._catch_up()
+        self._broadcast.flush(call)
+
+    def close(self) -> None:
+        """Deliver nothing any more. Repeated calls: no effect."""
+        self._catch_up()
+        self._broadcast.close()
