@@ -3,14 +3,14 @@
 import importlib.util
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from rich.console import Console
 
-from remora.cli.drawing import console_for, draw
+from remora.cli.drawing import Bill, console_for, draw
 from remora.cli.waterfall import Event, Timeline
 
 HERE = Path(__file__).parent
@@ -28,10 +28,10 @@ def _timelines() -> ModuleType:
 T = _timelines()
 
 
-def drawn(timeline: Timeline, *, width: int = 80, encoding: str = "utf-8") -> str:
+def drawn(timeline: Timeline, bills: Sequence[Bill] = (), *, width: int = 80, encoding: str = "utf-8") -> str:
     buffer = io.BytesIO()
     stream = io.TextIOWrapper(buffer, encoding=encoding)
-    draw(timeline, Console(file=stream, width=width, color_system=None, highlight=False))
+    draw(timeline, Console(file=stream, width=width, color_system=None, highlight=False), bills)
     stream.flush()
     return buffer.getvalue().decode(encoding)
 
@@ -74,6 +74,23 @@ def test_names_of_any_width_keep_the_columns() -> None:
         Event(9_000, "init.ended", detail="error"),
     )
     assert "9.0 ms  exit status 1" in drawn(timeline)
+
+
+def test_bills_are_told_one_by_one_and_of_many_the_mean() -> None:
+    cold = Bill("success", 3.61, 79.1, 128, 10_000_000, 83, 0.010375, 3.729e-07)
+    warm = Bill("success", 4.2, None, 128, 10_485_760, 5, 0.000625, 2.104e-07)
+    one = drawn(T.many(), [cold]).splitlines()
+    assert one[-2:] == [
+        "what invocations cost      duration       init     billed     memory USD per 1M",
+        "  invoke 1                   3.6 ms    79.1 ms      83 ms      10 MB     0.3729",
+    ]
+    many = drawn(T.many(), [cold] + 7 * [warm]).splitlines()
+    assert [line[2:10].strip() for line in many[-6:]] == [
+        *(f"invoke {n}" for n in (1, 2, 3, 7, 8)),
+        "mean of",
+    ]
+    assert many[-1] == "  mean of 8                                       14.8 ms                0.2307"
+    assert many[-2].split()[2:] == ["4.2", "ms", "-", "5", "ms", "10", "MB", "0.2104"]
 
 
 def test_an_empty_timeline_says_so() -> None:

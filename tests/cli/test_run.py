@@ -20,6 +20,20 @@ TIMELINE = msgspec.to_builtins(
     Timeline("3f2a", "hello", 1_700_000_000_000, [Event(800, "sandbox.created"), Event(900, "init.started")])
 )
 
+INVOCATIONS = [
+    {
+        "request_id": "r-1",
+        "status": "success",
+        "duration_ms": 12.5,
+        "init_ms": 80.0,
+        "memory_mib": 128,
+        "memory_peak_bytes": 20_000_000,
+        "billed_ms": 93,
+        "gb_seconds": 0.011625,
+        "usd": 3.9375e-07,
+    }
+]
+
 
 def result(payload: bytes = b'{"ok":true}', error: str | None = None) -> InvokeResult:
     return InvokeResult("r-1", payload, error, "$LATEST")
@@ -39,7 +53,7 @@ class FakeRun:
             raise self.failure
         on_log("START RequestId: r-1 Version: $LATEST\n")
         on_log("REPORT RequestId: r-1")
-        return RunReport(results=self.results, timeline=TIMELINE)
+        return RunReport(self.results, TIMELINE, INVOCATIONS)
 
 
 @pytest.fixture
@@ -157,12 +171,14 @@ def test_json_is_one_object_and_nothing_else(remora, fake, function):
                 "request_id": "r-1",
                 "function_error": None,
                 "executed_version": "$LATEST",
+                "report": INVOCATIONS[0],
                 "payload": {"big": 12345678901234567890},
             },
             {
                 "request_id": "r-1",
                 "function_error": None,
                 "executed_version": "$LATEST",
+                "report": INVOCATIONS[0],
                 "payload_base64": "/w==",
             },
         ],

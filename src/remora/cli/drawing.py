@@ -8,6 +8,7 @@ from itertools import groupby
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.cells import set_cell_size
 from rich.console import Console
 from rich.text import Text
@@ -26,6 +27,8 @@ _LABEL = 18
 _DURATION = 12
 _NOTE = 20
 _TABLE_LABEL = 24
+BILLS_MAX = 5
+"""So many invocations have a line of their own at most: the first three and the last two."""
 
 _STYLES = {"start": "yellow", "work": "green", "beside": "bright_black", "tail": "magenta"}
 
@@ -51,10 +54,25 @@ def console_for(stream: TextIO) -> Console:
     return console
 
 
-def draw(timeline: Timeline, console: Console) -> None:
-    """Draw the waterfall of one environment, and below it what each extension cost."""
+class Bill(msgspec.Struct, frozen=True):
+    """What one invocation took and costs, of what a node or a run tells about it; US dollars."""
+
+    status: str
+    duration_ms: float
+    init_ms: float | None
+    memory_mib: int
+    memory_peak_bytes: int
+    billed_ms: int
+    gb_seconds: float
+    usd: float
+
+
+def draw(timeline: Timeline, console: Console, bills: Sequence[Bill] = ()) -> None:
+    """Draw the waterfall of one environment; below it what each extension and each invocation cost."""
     is_unicode = console.encoding.startswith("utf")
-    for line in _lines(timeline, parts(timeline), console.width, _UNICODE if is_unicode else _ASCII):
+    symbols = _UNICODE if is_unicode else _ASCII
+    drawn = parts(timeline)
+    for line in (*_lines(timeline, drawn, console.width, symbols), *_bills(bills)):
         if not is_unicode:
             line.plain = line.plain.encode("ascii", "replace").decode("ascii")
         console.print(line, no_wrap=True, overflow="crop", crop=True)
@@ -165,6 +183,31 @@ def _costs(timeline: Timeline) -> Iterator[Text]:
             _ms_or_dash(cost.shutdown_us),
         )
         yield Text(set_cell_size("  " + _plain(cost.name), _TABLE_LABEL) + _cells_of(values))
+
+
+def _bills(bills: Sequence[Bill]) -> Iterator[Text]:
+    """Tell what each invocation is billed, one line each; of many the first and last ones, and the mean."""
+    if not bills:
+        return
+    columns = ("duration", "init", "billed", "memory", "USD per 1M")
+    yield Text(set_cell_size("what invocations cost", _TABLE_LABEL) + _cells_of(columns), "bold")
+    for number, each in enumerate(bills, 1):
+        if not BILLS_MAX - 2 < number <= len(bills) - 2 or len(bills) <= BILLS_MAX:
+            yield Text(set_cell_size(f"  invoke {number}", _TABLE_LABEL) + _cells_of(_bill(each)))
+    if len(bills) > 1:
+        billed_ms, usd = fmean(each.billed_ms for each in bills), fmean(each.usd for each in bills)
+        whole = ("", "", f"{billed_ms:,.1f} ms", "", f"{usd * 1e6:,.4f}")
+        yield Text(set_cell_size(f"  mean of {len(bills)}", _TABLE_LABEL) + _cells_of(whole))
+
+
+def _bill(each: Bill) -> tuple[str, ...]:
+    return (
+        ms(round(each.duration_ms * 1000)),
+        "-" if each.init_ms is None else ms(round(each.init_ms * 1000)),
+        f"{each.billed_ms:,} ms",
+        f"{-(-each.memory_peak_bytes // 2**20)} MB",
+        f"{each.usd * 1e6:,.4f}",
+    )
 
 
 def _cells_of(values: Sequence[str]) -> str:

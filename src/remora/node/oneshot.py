@@ -23,7 +23,9 @@ from remora.runtimes.errors import RuntimeUnavailable
 from remora.sandbox.base import SandboxError
 from remora.spec.limits import LAYERS_PER_FUNCTION_MAX
 from remora.telemetry.logs import LogStore
+from remora.telemetry.meter import Meters
 from remora.telemetry.timeline import Timelines
+from remora.telemetry.usage import described
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -84,10 +86,18 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What came of it: an answer per repetition, and the timeline of the environment."""
+    """
+    What came of it.
+
+    Args:
+        results: The answers, in order.
+        timeline: That of the environment.
+        invocations: What each invocation took and costs, as JSON objects, in order.
+    """
 
     results: list[InvokeResult]
     timeline: dict[str, object]
+    invocations: list[dict[str, object]]
 
 
 async def run_once(request: RunRequest, on_log: Callable[[str], None]) -> RunReport:
@@ -126,7 +136,10 @@ async def _run(
     follower = logs.follow("/aws/lambda/" + deployment.function.name)
     settings = PoolSettings(environments, REGION, network=request.network, linger_s=request.timeout_s)
     tasks = TaskSet("run")
-    pool = Pool(driver, settings, clock=SystemClock(), logs=logs, timelines=timelines, tasks=tasks)
+    meters = Meters(SystemClock(), last_max=request.repeat)
+    pool = Pool(
+        driver, settings, clock=SystemClock(), logs=logs, timelines=timelines, tasks=tasks, meters=meters
+    )
     invoke = InvokeRequest(payload=request.payload, invoked_arn=deployment.function.arn)
     async with _reading(follower, on_log):
         drain_s = 0.0
@@ -137,7 +150,9 @@ async def _run(
             await pool.close(drain_s=drain_s)
             await tasks.close()
             await logs.flush()
-    return RunReport(results, timelines.all()[0].to_json())
+    function = deployment.function
+    last = meters.usage.of(function.name, function.version).last
+    return RunReport(results, timelines.all()[0].to_json(), [described(each) for each in last])
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
 from remora.telemetry.metrics import Metrics
 from remora.telemetry.report import billed_ms
-from remora.telemetry.usage import Invocation, Usage
+from remora.telemetry.usage import LAST_MAX, Invocation, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,14 +26,15 @@ class Meters:
 
     Args:
         clock: The node's clock.
+        last_max: Invocations of a version that are remembered one by one.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, last_max: int = LAST_MAX) -> None:
         self.clock = clock
         self.recorder: Recorder | None = None
         """Who records invocations for export; environments made before there is one are not recorded."""
         self.metrics = Metrics()
-        self.usage = Usage(clock.wall_ms())
+        self.usage = Usage(clock.wall_ms(), last_max)
         self.left = self.metrics.left
 
     def entered(self, function: str, invoked_arn: str) -> None:
@@ -191,8 +192,10 @@ class Meter:
                 happened.detail,
                 happened.duration_us,
                 happened.init_us,
+                post_runtime_us,
                 billed,
-                self._rates.memory_mib,
+                memory_peak_bytes,
+                self._rates,
             )
         )
         if post_runtime_us >= 0:

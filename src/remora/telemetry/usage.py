@@ -22,15 +22,22 @@ EXTENSIONS_MAX: Final = 50
 
 
 class Invocation(NamedTuple):
-    """One invocation that ended; `init_us` is negative if it had none."""
+    """
+    One invocation that ended.
+
+    `init_us` and `post_runtime_us` are negative if it had no init, or no extensions; `memory_peak_bytes` is
+    the highest use of its environment so far.
+    """
 
     request_id: str
     start_ms: int
     status: str
     duration_us: int
     init_us: int
+    post_runtime_us: int
     billed_ms: int
-    memory_mib: int
+    memory_peak_bytes: int
+    rates: Rates
 
 
 class ExtensionUse:
@@ -55,9 +62,14 @@ class ExtensionUse:
 
 
 class Use:
-    """What one version, or several, used; durations in microseconds."""
+    """
+    What one version, or several, used; durations in microseconds.
 
-    def __init__(self) -> None:
+    Args:
+        last_max: Invocations that are remembered one by one.
+    """
+
+    def __init__(self, last_max: int = LAST_MAX) -> None:
         self.invocations = 0
         self.errors = 0
         self.timeouts = 0
@@ -72,7 +84,7 @@ class Use:
         self.extensions: dict[str, ExtensionUse] = {}
         self.runtime = ExtensionUse()
         """The runtime's processes, as if they were an extension."""
-        self.last: deque[Invocation] = deque(maxlen=LAST_MAX)
+        self.last: deque[Invocation] = deque(maxlen=last_max)
 
     def __repr__(self) -> str:
         return f"<Use invocations={self.invocations} extensions={sorted(self.extensions)}>"
@@ -110,7 +122,8 @@ class Use:
             if mine is not None:
                 mine.merge(use)
         self.runtime.merge(other.runtime)
-        self.last = deque(sorted((*self.last, *other.last), key=lambda each: each.start_ms), LAST_MAX)
+        last = sorted((*self.last, *other.last), key=lambda each: each.start_ms)
+        self.last = deque(last, self.last.maxlen)
 
 
 class Usage:
@@ -119,17 +132,19 @@ class Usage:
 
     Args:
         started_ms: Since when, milliseconds since 1970.
+        last_max: Invocations of a version that are remembered one by one.
     """
 
-    def __init__(self, started_ms: int = 0) -> None:
+    def __init__(self, started_ms: int = 0, last_max: int = LAST_MAX) -> None:
         self.started_ms = started_ms
+        self._last_max = last_max
         self._uses: OrderedDict[tuple[str, str], Use] = OrderedDict()
 
     def of(self, function: str, version: str) -> Use:
         """Return what a version has used, to be added to."""
         found = self._uses.get((function, version))
         if found is None:
-            found = self._uses[function, version] = Use()
+            found = self._uses[function, version] = Use(self._last_max)
             if len(self._uses) > VERSIONS_MAX:
                 self._uses.popitem(last=False)
         return found
@@ -182,7 +197,7 @@ def _described(use: Use) -> dict[str, Any]:
         "prices": {"region": PRICES.region, "as_of": PRICES.as_of, "source": PRICES.source},
         "extensions": [{"name": name, **_took(each)} for name, each in sorted(use.extensions.items())],
         "runtime": _took(use.runtime),
-        "last": [_invocation(each) for each in use.last],
+        "last": [described(each) for each in use.last],
     }
 
 
@@ -196,15 +211,21 @@ def _took(use: ExtensionUse) -> dict[str, Any]:
     }
 
 
-def _invocation(each: Invocation) -> dict[str, Any]:
+def described(each: Invocation) -> dict[str, Any]:
+    """Return one invocation and its bill as a JSON object."""
+    costs = bill(each.rates, 1, each.billed_ms)
     return {
         "request_id": each.request_id,
         "start_ms": each.start_ms,
         "status": each.status,
         "duration_ms": each.duration_us / 1000,
         "init_ms": each.init_us / 1000 if each.init_us >= 0 else None,
+        "post_runtime_ms": each.post_runtime_us / 1000 if each.post_runtime_us >= 0 else None,
+        "memory_mib": each.rates.memory_mib,
+        "memory_peak_bytes": each.memory_peak_bytes,
         "billed_ms": each.billed_ms,
-        "gb_seconds": each.memory_mib * each.billed_ms / 1_024_000,
+        "gb_seconds": costs.gb_seconds,
+        "usd": costs.usd,
     }
 
 
