@@ -32,6 +32,8 @@
  * With --into FD -- PROGRAM ARGUMENTS it is none of this: it starts the program as a sibling, born in the cgroup
  * (version 2) whose directory FD is, writes "pid N" and a line feed, and is done. Being born there costs nothing,
  * being moved there later costs the kernel a grace period of 10 to 20 ms.
+ * With --scratch IMAGE DIRECTORY -- PROGRAM ARGUMENTS it becomes the program, which finds the file system in the
+ * file mounted on the directory. One may start the other.
  *
  * Two ways to be used: as pid 1 of a pid namespace, where "everything" is what kill(-1) reaches; or, with
  * --subreaper, as an ordinary process, where everything is its descendants: whoever leaves group and session is
@@ -67,6 +69,7 @@
 #include <grp.h>
 #include <unistd.h>
 
+#include "scratch.h"
 #include "seccomp.h"
 
 enum {
@@ -857,6 +860,18 @@ static void launch_into(int fd, char **argv) {
     _exit(0);
 }
 
+/* Become `argv`, with the file system in `image` mounted on `directory`; relative paths mean what they meant. */
+static void launch_with_scratch(const char *image, const char *directory, char **argv) {
+    const char *step;
+    int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (enter_scratch(image, directory, &step) < 0)
+        die("cannot %s to limit the size of /tmp (%s)", step, image);
+    if (here < 0 || fchdir(here) < 0)
+        die("cannot return to the working directory");
+    execv(argv[0], argv);
+    die("cannot start %s", argv[0]);
+}
+
 static void parse_arguments(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         bool has_value = i + 1 < argc;
@@ -962,6 +977,8 @@ static void step(int64_t deadline_ms) {
 int main(int argc, char **argv) {
     if (argc > 4 && !strcmp(argv[1], "--into") && !strcmp(argv[3], "--"))
         launch_into(atoi(argv[2]), argv + 4);
+    if (argc > 5 && !strcmp(argv[1], "--scratch") && !strcmp(argv[4], "--"))
+        launch_with_scratch(argv[2], argv[3], argv + 5);
     parse_arguments(argc, argv);
     set_up();
     if (settings.probe) /* only whether all of it can be done here was asked */

@@ -19,6 +19,7 @@ from remora.sandbox.hierarchies import (
     Setting,
     choose_hierarchies,
     plan_settings,
+    possible_bases,
     read_hierarchies,
 )
 from remora.sandbox.masks import find_masks
@@ -32,7 +33,7 @@ PLAN = SandboxPlan("e1", Path("/data/environments/e1"), MOUNTS, 512)
 COMMON = """
 --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib
 --ro-bind /data/environments/e1/etc /etc --ro-bind /etc/ssl /etc/ssl
---proc /proc --dev /dev --perms 1777 --tmpfs /dev/shm
+--proc /proc --dev /dev --remount-ro /dev --perms 1777 --size 536870912 --tmpfs /dev/shm
 """
 REST = """
 --bind /data/environments/e1/tmp /tmp
@@ -228,6 +229,27 @@ def test_a_group_of_version_2_is_made_frozen_and_measured(tmp_path):
     assert leftover_groups(
         [Hierarchy(2, tmp_path, tmp_path, everything)], tmp_path / "environments"
     ).keys() >= {"e1"}
+
+
+def test_a_delegated_group_above_the_own_one_is_used(tmp_path):
+    # Given what systemd makes for a user: the slice is theirs and has controllers, a shell is in a scope
+    slice_, scope = tmp_path / "user@1000.service", tmp_path / "user@1000.service" / "run-1.scope"
+    parent = fake_v2(slice_, [f"probe-{os.getpid()}", "e1"])
+    scope.mkdir()
+    hierarchy = Hierarchy(2, tmp_path, scope, frozenset({"freezer", "memory"}))
+    assert possible_bases(hierarchy) == [scope, slice_, tmp_path]
+
+    # When the scope refuses (here: it has none of the kernel's files), then the slice is used
+    node = NodeGroup(parent.name, [hierarchy], is_root=False)
+    assert {text.partition(":")[0] for text in node.missing} == {
+        "no cgroup controller for cpu",
+        "no cgroup controller for pids",
+    }
+    group = node.create("e1", 256)
+    assert group.birthplace == slice_ / parent.name / "e1"
+    group.close_files()
+    found = leftover_groups([hierarchy], slice_ / "environments")
+    assert found["e1"] == {slice_ / parent.name / "e1"}
 
 
 def test_a_kernel_without_peaks_is_sampled(tmp_path):

@@ -132,7 +132,11 @@ PROGRAM: Final[list[Escape]] = [
         PLATFORM,
         "EPERM ignored",
         ("signal_init", "end pid 1 by signals"),
-        ("speak_to_init", "give pid 1 orders through its control socket", "EACCES EPIPE ECONNRESET ignored"),
+        (
+            "speak_to_init",
+            "give pid 1 orders through its control socket",
+            "EACCES ENOENT EPIPE ECONNRESET ignored",
+        ),
     ),
     *_of(
         MOUNTS,

@@ -130,6 +130,7 @@ class Maker:
             mounts=tuple(mounts),
             memory_mib=deployment.function.memory_mib,
             network=self._settings.network,
+            ephemeral_mib=deployment.function.ephemeral_mib,
         )
         await environment.start(self._driver, plan)
 

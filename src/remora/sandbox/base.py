@@ -95,6 +95,7 @@ class SandboxPlan:
         mounts: Read-only directories: /var/task, /opt, /var/runtime, /var/lang as far as there are any.
         memory_mib: The function's memory size, MiB; the limit of the whole sandbox.
         network: `none`: only loopback inside; `host`: the host's network.
+        ephemeral_mib: Size of /tmp, MiB.
     """
 
     name: str
@@ -102,6 +103,7 @@ class SandboxPlan:
     mounts: tuple[Mount, ...]
     memory_mib: int
     network: Network = "none"
+    ephemeral_mib: int = 512
 
 
 @dataclass(frozen=True, slots=True)

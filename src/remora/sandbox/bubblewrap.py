@@ -9,6 +9,7 @@ For anyone else the user namespace is bubblewrap's, with a single id.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -24,10 +25,12 @@ from remora.sandbox.launch import CONTROL_SOCKET
 from remora.sandbox.masks import Masks, find_masks
 from remora.sandbox.node import SandboxesOfNode
 from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, choose_ids, write_etc
+from remora.sandbox.scratch import choose_scratch
 from remora.sandbox.supervised import Habitat
 
 if TYPE_CHECKING:
     from remora.sandbox.base import Network, Sandbox, Watcher
+    from remora.sandbox.scratch import Kind, Scratch
 
 API_PORT = 9001
 """Where the APIs are found inside. Source: AWS_LAMBDA_RUNTIME_API in the Lambda service."""
@@ -68,7 +71,7 @@ class Host:
     masks: Masks = field(default_factory=Masks)
 
 
-def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...]) -> list[str]:
+def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp: Kind = "disk") -> list[str]:
     """
     Return the complete command that makes a sandbox.
 
@@ -76,13 +79,14 @@ def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...]) -> 
         host: This machine.
         plan: The sandbox; its directory holds `control`, `etc` and `tmp`.
         etc_directories: Directories of the host's /etc to show inside.
+        tmp: What /tmp is made of.
     """
     return [
         str(host.bwrap),
         *_namespaces(host.ids, plan.network),
-        *_system(host.entries, plan.directory / "etc", etc_directories),
+        *_system(host.entries, plan, etc_directories),
         *host.masks.words(),
-        *_private(host.init, plan),
+        *_private(host.init, plan, tmp),
         *(
             "--remount-ro",
             "/",
@@ -109,21 +113,27 @@ def _namespaces(ids: IdRange | None, network: Network) -> list[str]:
     return [*words, "--hostname", HOSTNAME, "--as-pid-1", "--die-with-parent"]
 
 
-def _system(entries: tuple[HostEntry, ...], etc: Path, etc_directories: tuple[str, ...]) -> list[str]:
+def _system(entries: tuple[HostEntry, ...], plan: SandboxPlan, etc_directories: tuple[str, ...]) -> list[str]:
     words: list[str] = []
     for entry in entries:
         if entry.target is None:
             words += ["--ro-bind", f"/{entry.name}", f"/{entry.name}"]
         else:
             words += ["--symlink", entry.target, f"/{entry.name}"]
-    words += ["--ro-bind", str(etc), "/etc"]
+    words += ["--ro-bind", str(plan.directory / "etc"), "/etc"]
     for name in etc_directories:
         words += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
-    return [*words, "--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
+    words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    return [*words, *_tmpfs("/dev/shm", plan.memory_mib)]  # noqa: S108 - inside
 
 
-def _private(init: Path, plan: SandboxPlan) -> list[str]:
-    words = ["--bind", str(plan.directory / "tmp"), "/tmp"]  # noqa: S108 - inside
+def _tmpfs(path: str, size_mib: int) -> list[str]:
+    return ["--perms", "1777", "--size", str(size_mib * 1024 * 1024), "--tmpfs", path]
+
+
+def _private(init: Path, plan: SandboxPlan, tmp: Kind) -> list[str]:
+    on_disk = ["--bind", str(plan.directory / "tmp"), "/tmp"]  # noqa: S108 - inside
+    words = on_disk if tmp == "disk" else _tmpfs("/tmp", plan.ephemeral_mib)  # noqa: S108 - inside
     targets = {mount.target for mount in plan.mounts}
     for directory in EMPTY_DIRECTORIES:
         if directory not in targets:
@@ -141,18 +151,16 @@ def _private(init: Path, plan: SandboxPlan) -> list[str]:
     ]
 
 
-def prepare(plan: SandboxPlan) -> tuple[str, ...]:
+def prepare(plan: SandboxPlan, scratch: Scratch) -> tuple[str, ...]:
     """
-    Make the sandbox's private directory.
+    Make the sandbox's private directory, and what becomes its /tmp.
 
     Returns:
         Directories of the host's /etc to show inside.
     """
     plan.directory.mkdir(mode=0o700)
     (plan.directory / "control").mkdir(mode=0o700)
-    tmp = plan.directory / "tmp"
-    tmp.mkdir()
-    tmp.chmod(0o1777)
+    scratch.prepare(plan)
     return write_etc(plan.directory / "etc", Path("/etc"), plan.network)
 
 
@@ -203,6 +211,8 @@ class BubblewrapDriver:
         self._sandboxes = SandboxesOfNode(environments, node)
         self._environments = environments
         self._known_host: Host | None = None
+        self._known_scratch: Scratch | None = None
+        self._scratch_missing: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<BubblewrapDriver {self._sandboxes!r}>"
@@ -217,13 +227,28 @@ class BubblewrapDriver:
             self._known_host = read_host()
         return self._known_host
 
+    def _scratch(self, ephemeral_mib: int) -> Scratch:
+        """Return what makes /tmp, ready for a size; takes long when that is new."""
+        if self._known_scratch is None:
+            host = self._host()
+            wants_disk = host.ids is not None
+            chosen = choose_scratch(host.init, self._environments, wants_disk=wants_disk)
+            self._known_scratch, self._scratch_missing = chosen
+        self._known_scratch.learn(ephemeral_mib)
+        return self._known_scratch
+
+    def _command(self, plan: SandboxPlan, scratch: Scratch) -> list[str]:
+        """Make the plan's directory, return the command that makes the sandbox."""
+        words = command(self._host(), plan, prepare(plan, scratch), scratch.kind)
+        return scratch.launched(words, plan)
+
     def check(self) -> tuple[str, ...]:
         """See `SandboxDriver.check`; makes a sandbox and lets it go."""
-        host = self._host()
+        self._host()
         self._environments.mkdir(parents=True, exist_ok=True)
         plan = SandboxPlan("check", self._environments / f".check-{os.getpid()}", (), 128)
         try:
-            words = [*command(host, plan, prepare(plan)), "--probe"]
+            words = [*self._command(plan, self._scratch(plan.ephemeral_mib)), "--probe"]
             done = subprocess.run(words, capture_output=True, check=False, timeout=CHECK_WAIT_S, env={})
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SandboxError(f"cannot try bubblewrap: {error}") from error
@@ -236,15 +261,19 @@ class BubblewrapDriver:
                 "user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0), run as root, or "
                 "choose the driver `process`"
             )
-        return self._sandboxes.missing()
+        return (*self._sandboxes.missing(), *self._scratch_missing)
 
     async def create(self, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
         """See `SandboxDriver.create`."""
         host = self._host()
+        scratch = self._known_scratch
+        if scratch is None or not scratch.is_known(plan.ephemeral_mib):
+            scratch = await asyncio.to_thread(self._scratch, plan.ephemeral_mib)
         uid, gid = (UID, GID) if host.ids else (messages.UNCHANGED, messages.UNCHANGED)
         habitat = Habitat(Paths(), uid, gid, is_isolated=True)
+        limit_mib = scratch.memory_mib(plan)
         return await self._sandboxes.create(
-            plan, watcher, habitat, lambda: command(host, plan, prepare(plan))
+            plan, watcher, habitat, lambda: self._command(plan, scratch), memory_mib=limit_mib
         )
 
     async def sweep(self) -> int:

@@ -13,12 +13,19 @@ What is not permitted is left out, control by control, and named in `NodeGroup.m
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from typing import TYPE_CHECKING
 
 from remora.sandbox.base import SandboxError
-from remora.sandbox.hierarchies import CONTROLS, choose_hierarchies, plan_settings
+from remora.sandbox.hierarchies import (
+    CONTROLS,
+    choose_hierarchies,
+    may_enter,
+    plan_settings,
+    possible_bases,
+)
 from remora.sandbox.waiting import kill_and_wait
 
 if TYPE_CHECKING:
@@ -181,6 +188,7 @@ class NodeGroup:
         self._name = name
         self._parents: dict[str, tuple[Hierarchy, Path]] = {}
         self._missing: list[str] = []
+        self._base_of_v2: Path | None = None
         chosen = choose_hierarchies(hierarchies)
         for control in CONTROLS:
             if control not in chosen:
@@ -194,17 +202,27 @@ class NodeGroup:
         return tuple(self._missing)
 
     def _find_parent(self, control: str, hierarchy: Hierarchy, *, is_root: bool) -> None:
-        """Try the root of the hierarchy (only root may), then this process's own group."""
-        bases = [hierarchy.root, hierarchy.own] if is_root else [hierarchy.own]
+        """
+        Try the root of the hierarchy (only root may), then this process's own group, then those above it.
+
+        A process is born in one group of version 2 only: the base of the first control is that of all.
+        """
+        bases = [hierarchy.root, *possible_bases(hierarchy)] if is_root else possible_bases(hierarchy)
+        if hierarchy.version == 2 and self._base_of_v2 is not None:
+            bases = [self._base_of_v2]
         reason: OSError | None = None
         for base in bases:
             parent = base / self._name
             try:
+                if not may_enter(hierarchy, base):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(base))
                 self._try(control, hierarchy.version, parent)
             except OSError as error:
-                reason = error
+                reason = reason or error
             else:
                 self._parents[control] = (hierarchy, parent)
+                if hierarchy.version == 2:
+                    self._base_of_v2 = base
                 return
         self._missing.append(f"no permission for cgroup control {control} ({reason}): {_WITHOUT[control]}")
 
@@ -259,7 +277,7 @@ class NodeGroup:
 def leftover_groups(hierarchies: list[Hierarchy], environments: Path) -> dict[str, set[Path]]:
     """Return the groups that any node with this data directory has made, by the sandbox's name."""
     found: dict[str, set[Path]] = {}
-    bases = {base for hierarchy in hierarchies for base in (hierarchy.root, hierarchy.own)}
+    bases = {base for hierarchy in hierarchies for base in (hierarchy.root, *possible_bases(hierarchy))}
     for base in bases:
         for group in base.glob(f"remora-*-{_digest(environments)}/*/"):
             found.setdefault(group.name, set()).add(group)

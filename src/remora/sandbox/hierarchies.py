@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-CONTROLS = ("freezer", "memory", "cpu", "pids")
+CONTROLS = ("memory", "cpu", "pids", "freezer")
 MEMORY_MIB_PER_CPU = 1769
 """Memory that comes with one vCPU. Source: AWS Lambda Developer Guide, "Configure Lambda function memory"."""
 PIDS_MAX = 1024
@@ -83,6 +83,30 @@ def choose_hierarchies(hierarchies: list[Hierarchy]) -> dict[str, Hierarchy]:
         for control in sorted(hierarchy.controls):
             chosen.setdefault(control, hierarchy)
     return chosen
+
+
+def possible_bases(hierarchy: Hierarchy) -> list[Path]:
+    """
+    Return the groups below which a node's group may lie: this process's own, then those above it.
+
+    In version 2 a group that has processes cannot give controllers to its children, so the own group of a
+    shell in a terminal will not do; but where systemd has delegated a subtree to the user, one above does.
+    """
+    bases = [hierarchy.own]
+    if hierarchy.version == 2:
+        bases += [above for above in hierarchy.own.parents if above.is_relative_to(hierarchy.root)]
+    elif hierarchy.own != hierarchy.root:
+        bases.append(hierarchy.root)
+    return bases
+
+
+def may_enter(hierarchy: Hierarchy, base: Path) -> bool:
+    """
+    Tell whether this process may start others in groups below `base`.
+
+    Source: cgroup-v2.rst, "Delegation Containment": write access to `cgroup.procs` of the common ancestor.
+    """
+    return hierarchy.version == 1 or os.access(base / "cgroup.procs", os.W_OK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,13 @@ class SandboxesOfNode:
         return self._group().missing
 
     async def create(
-        self, plan: SandboxPlan, watcher: Watcher, habitat: Habitat, prepare: Callable[[], list[str]]
+        self,
+        plan: SandboxPlan,
+        watcher: Watcher,
+        habitat: Habitat,
+        prepare: Callable[[], list[str]],
+        *,
+        memory_mib: int | None = None,
     ) -> SupervisedSandbox:
         """
         Make one sandbox.
@@ -71,6 +77,7 @@ class SandboxesOfNode:
             watcher: Who is told.
             habitat: What the driver decided.
             prepare: Makes the plan's directory, and returns the command to start.
+            memory_mib: What all processes together may use, MiB; None for the plan's.
 
         Raises:
             SandboxError: If it could not be made; nothing of it is left behind.
@@ -84,7 +91,7 @@ class SandboxesOfNode:
         init: launch.Init | None = None
         try:
             argv = prepare()
-            group = self._group().create(plan.name, plan.memory_mib)
+            group = self._group().create(plan.name, memory_mib or plan.memory_mib)
             init = await launch.launch(argv, plan.directory / "control", self._tasks, group.birthplace)
             forget = functools.partial(self._living.discard, plan.name)
             return SupervisedSandbox(plan, watcher, habitat, Estate(init, group, self._tasks, forget))

@@ -64,7 +64,7 @@ class ProcessDriver:
     def check(self) -> tuple[str, ...]:
         """See `SandboxDriver.check`; never without a warning."""
         init_program()
-        return (WARNING, *self._sandboxes.missing())
+        return (WARNING, *self._sandboxes.missing(), "the size of /tmp is not enforced")
 
     async def create(self, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
         """See `SandboxDriver.create`."""

@@ -168,17 +168,19 @@ class Bench:
     environments: Path
     task: Path
 
-    def plan(self, *, memory_mib: int = 512) -> SandboxPlan:
+    def plan(self, *, memory_mib: int = 512, ephemeral_mib: int = 512) -> SandboxPlan:
         """Return the plan of a sandbox with this interpreter in /var/lang and the task directory."""
         name = f"suite-{os.getpid()}-{next(_numbers)}"
         mounts = (Mount(Path(sys.base_prefix), "/var/lang"), Mount(self.task, "/var/task"))
-        return SandboxPlan(name, self.environments / name, mounts, memory_mib)
+        directory = self.environments / name
+        return SandboxPlan(name, directory, mounts, memory_mib, ephemeral_mib=ephemeral_mib)
 
     @contextlib.asynccontextmanager
-    async def sandbox(self, *, memory_mib: int = 512) -> AsyncIterator[Living]:
+    async def sandbox(self, *, memory_mib: int = 512, ephemeral_mib: int = 512) -> AsyncIterator[Living]:
         """Make a sandbox, and close it at the end."""
         watcher = Recorder()
-        sandbox = await self.driver.create(self.plan(memory_mib=memory_mib), watcher)
+        plan = self.plan(memory_mib=memory_mib, ephemeral_mib=ephemeral_mib)
+        sandbox = await self.driver.create(plan, watcher)
         try:
             yield Living(sandbox, watcher)
         finally:
@@ -473,6 +475,48 @@ async def memory_is_limited(bench: Bench) -> None:
         assert (await living.run(("/bin/sh", "-c", "exit 0")))[0].code == 0, "the sandbox lives on"
 
 
+_FILLER = """
+import json, os, sys
+room, written, reason = os.statvfs(sys.argv[1]), 0, 0
+with open(sys.argv[1] + "/filler", "wb", buffering=0) as file:
+    try:
+        while written < 40 << 20:
+            written += file.write(bytes(1 << 20))
+    except OSError as error:
+        reason = error.errno
+os.unlink(sys.argv[1] + "/filler")
+with open(sys.argv[1] + "/again", "wb", buffering=0) as file:
+    again = file.write(bytes(1 << 20))
+mode, names = os.stat(sys.argv[1]).st_mode & 0o7777, os.listdir(sys.argv[1])
+print(json.dumps([room.f_bavail * room.f_frsize, written, reason, again, mode, names]))
+"""
+
+
+async def tmp_is_limited(bench: Bench) -> None:
+    """It takes what was planned and little more, then ENOSPC; and so it does in another sandbox meanwhile."""
+    is_limited = not any("the size of /tmp is not enforced" in sentence for sentence in bench.driver.check())
+    living = []
+    try:
+        for _ in range(2):
+            watcher = Recorder()
+            living.append(Living(await bench.driver.create(bench.plan(ephemeral_mib=16), watcher), watcher))
+        for each in living:
+            told = await each.ask(_FILLER, each.sandbox.paths.tmp)
+            room, written, reason, again, mode, names = told
+            assert again == 1 << 20, "what was removed is room again"
+            assert mode == (0o1777 if is_limited else 0o700)
+            assert names == ["again"]
+            if is_limited:
+                assert room >= 16 << 20
+                assert 16 << 20 <= written < 28 << 20
+                assert reason == errno.ENOSPC
+            else:
+                assert written == 40 << 20
+    finally:
+        for each in living:
+            await each.sandbox.close()
+
+
 async def close_leaves_nothing(bench: Bench) -> None:
     """Closing ends and reports everything, removes every trace, may be repeated and cancelled."""
     watcher = Recorder()
@@ -576,6 +620,7 @@ CHECKS: tuple[Callable[[Bench], Awaitable[None]], ...] = (
     listener_is_reached_from_inside,
     memory_peak_is_seen,
     memory_is_limited,
+    tmp_is_limited,
     close_leaves_nothing,
     unmade_leaves_nothing,
     many_live_at_once,
