@@ -59,6 +59,21 @@ def get(endpoint: str, path: str, shape: type[T]) -> T:
         raise _not_a_node(endpoint, f"its answer to {path} has another form") from error
 
 
+def post(endpoint: str, path: str) -> None:
+    """
+    Ask for something to be done.
+
+    Args:
+        endpoint: The node's URL.
+        path: Path on the node, quoted.
+
+    Raises:
+        CommandError: As `get`.
+    """
+    with _request(endpoint, path, method="POST") as response:
+        _read(endpoint, response)
+
+
 def lines(endpoint: str, path: str, query: Mapping[str, str], *, is_endless: bool) -> Iterator[bytes]:
     """
     Ask for newline-delimited JSON, and give out its lines as they arrive.
@@ -89,7 +104,9 @@ def lines(endpoint: str, path: str, query: Mapping[str, str], *, is_endless: boo
 
 
 @contextmanager
-def _request(endpoint: str, path: str, *, is_endless: bool = False) -> Iterator[http.client.HTTPResponse]:
+def _request(
+    endpoint: str, path: str, *, method: str = "GET", is_endless: bool = False
+) -> Iterator[http.client.HTTPResponse]:
     """Send a request; when the block is entered the node has answered that it succeeded."""
     url = urlsplit(endpoint)
     connection = _connection(url)
@@ -98,7 +115,7 @@ def _request(endpoint: str, path: str, *, is_endless: bool = False) -> Iterator[
             connection.connect()
             if is_endless:
                 connection.sock.settimeout(None)
-            connection.request("GET", url.path.rstrip("/") + path, headers={"Accept": "application/json"})
+            connection.request(method, url.path.rstrip("/") + path, headers={"Accept": "application/json"})
             response = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise CommandError(

@@ -3,7 +3,8 @@ The node's own API under /_remora: health, environments, timelines, logs. For th
 
 `GET /_remora/health`, `/_remora/environments`, `/_remora/timelines`, `/_remora/timelines/{environment}`,
 `/_remora/report?function=NAME[&version=]`, `/metrics` (for Prometheus),
-`/_remora/logs` (see `log_lines`).
+`/_remora/logs` (see `log_lines`); `POST /_remora/retire?function=NAME&version=VERSION` ends what is idle, so
+that the next invocation is a cold start.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class NodeApi:
         environments: Returns the node's environments, JSON objects.
         timelines: The node's timelines.
         log_lines: Answers who asks for the lines of a function.
+        retire: Called with a function's name and a version: its environments end as they become idle.
         page: The page for Prometheus.
         usage: What functions used.
     """
@@ -50,6 +52,7 @@ class NodeApi:
         environments: Callable[[], list[dict[str, object]]],
         timelines: Timelines,
         log_lines: LogLines,
+        retire: Callable[[str, str], None],
         page: Page,
         usage: Usage,
     ) -> None:
@@ -57,6 +60,7 @@ class NodeApi:
         self._environments = environments
         self._timelines = timelines
         self._log_lines = log_lines
+        self._retire = retire
         self._usage = usage
         self._page = page
 
@@ -70,7 +74,9 @@ class NodeApi:
             name, rest = METRICS_PATH, b""
         else:
             name, _, rest = exchange.path[len(PREFIX) :].partition(b"/")
-        if exchange.method != b"GET":
+        if name == b"retire":
+            self._answer_retire(exchange)
+        elif exchange.method != b"GET":
             _answer(exchange, 405, {"message": "only GET is offered here"})
         elif name == b"health":
             _answer(exchange, 200, self._health())
@@ -104,15 +110,30 @@ class NodeApi:
         else:
             _answer(exchange, 200, timeline.to_json())
 
+    def _answer_retire(self, exchange: Exchange) -> None:
+        function, version = _whose(exchange)
+        if exchange.method != b"POST":
+            _answer(exchange, 405, {"message": "only POST is offered here"})
+        elif not function or not version:
+            _answer(exchange, 400, {"message": "give function=NAME and version=NUMBER or $LATEST"})
+        else:
+            self._retire(function, version)
+            _answer(exchange, 200, {})
+
     def _answer_report(self, exchange: Exchange) -> None:
-        query = parse_qs(exchange.query.decode("latin-1"))
-        function, version = query.get("function", [""])[0], query.get("version", [""])[0]
+        function, version = _whose(exchange)
         report = self._usage.report(function, version)
         if report is None:
             whose = f"{function}:{version}" if version else function
             _answer(exchange, 404, {"message": f"{whose!r} was not invoked since the node started"})
         else:
             _answer(exchange, 200, report)
+
+
+def _whose(exchange: Exchange) -> tuple[str, str]:
+    """Return the function and the version that a query names; each may be empty."""
+    query = parse_qs(exchange.query.decode("latin-1"))
+    return query.get("function", [""])[0], query.get("version", [""])[0]
 
 
 def _answer(exchange: Exchange, status: int, body: dict[str, object]) -> None:

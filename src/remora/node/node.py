@@ -187,6 +187,7 @@ class Node:
             environments=pool.environments,
             timelines=self._timelines,
             log_lines=LogLines(self._logs, log_group, self._streams, self._clock),
+            retire=lambda name, version: pool.retire(control.place.function_arn(name), version),
             page=Page(self._meters, pool.environments, export.counts if export is not None else dict),
             usage=self._meters.usage,
         )
