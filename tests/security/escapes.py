@@ -226,5 +226,36 @@ SCRIPT: Final[list[Escape]] = [
 ]
 """What `hostile.py` tries."""
 
-ABUSES: Final[list[Escape]] = []
-"""What `test_abuses.py` tries."""
+ABUSES: Final[list[Escape]] = [
+    *_of(
+        LIMITS,
+        "failed",
+        ("memory_bomb", "take more memory than configured", "killed"),
+        ("shared_memory_bomb", "fill /dev/shm", "ENOSPC killed"),
+        ("disk_bomb", "fill /tmp", "ENOSPC"),
+        ("inode_bomb", "fill /tmp with empty files", "ENOSPC"),
+        ("open_file_bomb", "open thousands of files", "EMFILE"),
+        ("fork_bomb", "start thousands of processes", "EAGAIN killed"),
+        ("thread_bomb", "start thousands of threads", "failed"),
+        ("message_queue_bomb", "fill the kernel with message queues", "EMFILE ENOSPC EPERM ENOMEM"),
+        ("deep_directories", "directories so deep that removing them is hard", "done"),
+        ("endless_loop", "run for ever", "timeout"),
+        ("stop_everyone", "stop every process of the environment (SIGSTOP)", "timeout"),
+    ),
+    *_of(
+        PLATFORM,
+        "refused",
+        ("kill_everyone", "kill every process of the environment", "killed"),
+        ("kill_runtime_by_extension", "an extension kills the runtime", "killed"),
+        ("huge_answer", "answer with more than 6 MB", "refused"),
+        ("link_in_layer", "a layer with a symbolic link out of it"),
+        ("climbing_name", "a layer with a file called `../../etc/cron.d/x`"),
+        ("absolute_name", "a layer with a file called `/etc/cron.d/x`"),
+        ("below_a_link", "a layer with a file below a link that it brings"),
+        ("device_in_layer", "a layer with a block device"),
+        ("pipe_in_layer", "a layer with a named pipe"),
+        ("huge_zip", "a zip of a kilobyte per megabyte that unpacks to more than 250 MB"),
+        ("set_user_bit_in_layer", "a layer with a set-user program", "ignored"),
+    ),
+]
+"""What `test_abuses.py` tries: what it costs the one who does it, and nobody else."""

@@ -81,7 +81,7 @@ def make_template(ephemeral_mib: int, directory: Path) -> Template:
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".mkfs-") as file:
         size_bytes = image_bytes(ephemeral_mib)
         file.truncate(size_bytes)
-        words = [mkfs, "-q", "-F", "-m", "0", "-O", _FEATURES, "-E", _OPTIONS, file.name]
+        words = [mkfs, "-q", "-F", "-m", "0", "-O", _FEATURES, "-E", _OPTIONS, "-b", "4096", file.name]
         try:
             subprocess.run(words, check=True, capture_output=True, timeout=MKFS_WAIT_S)
         except (OSError, subprocess.SubprocessError) as error:

@@ -527,6 +527,7 @@ async def close_leaves_nothing(bench: Bench) -> None:
         "import os, sys, time\nd = sys.argv[2]\nos.makedirs(d + '/a/b')\nopen(d + '/a/b/c', 'w').close()\n"
     )
     hostile += "os.symlink('/', d + '/a/b/root')\nos.chmod(d + '/a/b', 0)\nos.chmod(d + '/a', 0)\n"
+    hostile += "os.chdir(d)\nfor _ in range(2000): os.mkdir('deep'); os.chdir('deep')\n"
     hostile += "os.fork()\nos.write(1, b'up')\ntime.sleep(1000)"
     output = living.begin("left", living.python(hostile, marker, sandbox.paths.tmp + "/x"))
     said = b""
