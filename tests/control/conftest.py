@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 from remora.control.context import ControlSettings
 from remora.control.opening import open_control
 from remora.control.service import LambdaService
+from remora.control.services.offered import record_services
 from remora.http.limits import Limits
 from remora.http.server import Server
 from remora.kit.clock import SystemClock
@@ -137,9 +138,13 @@ class Node:
 
     @cached_property
     def client(self) -> Any:
-        """A boto3 client that neither checks parameters nor tries again."""
+        """A boto3 client of Lambda."""
+        return self.client_of("lambda")
+
+    def client_of(self, service: str) -> Any:
+        """Make a boto3 client that neither checks parameters nor tries again."""
         return boto3.client(
-            "lambda",
+            service,
             region_name="us-east-1",
             endpoint_url=self.endpoint,
             aws_access_key_id="any",
@@ -307,7 +312,8 @@ class Node:
                 provisioning=self.provisioning,
             )
             limits = Limits(send_date=True, body_bytes_read_max=256 * 1024 * 1024)
-            server = Server(LambdaService(self.control), listener, limits)
+            service = LambdaService(self.control, record_services(self.control))
+            server = Server(service, listener, limits)
             await server.start()
             self._up.set()
             await self._stopping.wait()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remora.artifacts.archive import unpack
-from remora.artifacts.blobs import digest_of, write_blob
+from remora.artifacts.blobs import digest_of, join_blobs, write_blob
 from remora.artifacts.layers import merge, stack_digest
 from remora.artifacts.trees import make_tree, remove_tree, sweep, tree_bytes
 from remora.artifacts.turns import Turns
@@ -73,6 +73,35 @@ class Artifacts:
             async with self._turns.of(digest):
                 unzipped_bytes = await asyncio.to_thread(self._receive, digest, content)
             yield Package(digest=digest, size_bytes=len(content), unzipped_bytes=unzipped_bytes)
+
+    @asynccontextmanager
+    async def keeping(self, content: bytes) -> AsyncIterator[str]:
+        """
+        Keep any content, and give its digest; held until the block is left, then records must refer to it.
+
+        Raises:
+            OSError: If the disk cannot take it; nothing of it is left behind.
+        """
+        digest = await asyncio.to_thread(digest_of, content)
+        with self.holding((digest,)):
+            async with self._turns.of(digest):
+                await asyncio.to_thread(write_blob, self._blobs, digest, content)
+            yield digest
+
+    @asynccontextmanager
+    async def joining(self, digests: Sequence[str]) -> AsyncIterator[tuple[str, int]]:
+        """
+        Keep what consists of other blobs, and give its digest and length; held as in `keeping`.
+
+        Raises:
+            OSError: If one is missing, or the disk cannot take it; nothing is left behind.
+        """
+        with self.holding(digests):
+            digest, size_bytes = await asyncio.to_thread(join_blobs, self._blobs, digests)
+            with self.holding((digest,)):
+                if not self.blob(digest).exists():  # it may have been swept before it was held
+                    await asyncio.to_thread(join_blobs, self._blobs, digests)
+                yield digest, size_bytes
 
     async def code(self, digest: str) -> Path:
         """

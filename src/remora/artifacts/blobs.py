@@ -8,10 +8,12 @@ import tempfile
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 TEMPORARY: Final = ".new-"
 """What the names of unfinished files and directories begin with; leftovers are removed at start."""
+_PIECE_BYTES: Final = 1024 * 1024
 
 
 def digest_of(content: bytes) -> str:
@@ -46,6 +48,39 @@ def write_blob(directory: Path, digest: str, content: bytes) -> Path:
         raise
     sync_directory(directory)
     return path
+
+
+def join_blobs(directory: Path, digests: Sequence[str]) -> tuple[str, int]:
+    """
+    Keep a blob that consists of others, one after the other.
+
+    Args:
+        directory: Where blobs are kept.
+        digests: Of those it consists of.
+
+    Returns:
+        Its SHA-256, and its length in bytes.
+
+    Raises:
+        OSError: If one is missing, or the disk cannot take it; nothing is left behind.
+    """
+    total, count = hashlib.sha256(), 0
+    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for digest in digests:
+                with (directory / digest).open("rb") as source:
+                    while piece := source.read(_PIECE_BYTES):
+                        total.update(piece)
+                        count += file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, directory / total.hexdigest())  # noqa: PTH104
+    except BaseException:
+        os.unlink(temporary)  # noqa: PTH108
+        raise
+    sync_directory(directory)
+    return total.hexdigest(), count
 
 
 def sync_directory(directory: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from remora.control.answers import write_answer, write_error
 from remora.control.front_door import LAMBDA, service_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from remora.control.context import Control
-    from remora.control.services.neighbour import Neighbour
     from remora.http.exchange import Exchange
 
 _log = logging.getLogger("remora.control")
@@ -47,6 +46,17 @@ _LARGE_BODY_BYTES: Final = 256 * 1024
 """From here on a body is parsed in a thread, so that others need not wait."""
 
 
+class Service(Protocol):
+    """Another AWS service behind the same endpoint."""
+
+    @property
+    def body_bytes_max(self) -> int:
+        """How long a request's body may be, bytes."""
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request, whatever is wrong with it."""
+
+
 class LambdaService:
     """
     The application behind a node's endpoint.
@@ -56,7 +66,7 @@ class LambdaService:
         neighbours: Other AWS services behind the same endpoint, by their names in the scope of signatures.
     """
 
-    def __init__(self, control: Control, neighbours: Mapping[str, Neighbour] | None = None) -> None:
+    def __init__(self, control: Control, neighbours: Mapping[str, Service] | None = None) -> None:
         self._control = control
         self._neighbours = neighbours or {}
         self._invocations = Invocations(control)
@@ -74,6 +84,8 @@ class LambdaService:
         if route is not None:
             exchange.slot = route
             exchange.body_bytes_max = _BODY_BYTES_MAX.get(route.operation.name, limits.OTHER_BODY_BYTES_MAX)
+        elif (neighbour := self._neighbours.get(service_of(exchange))) is not None:
+            exchange.body_bytes_max = neighbour.body_bytes_max
 
     def ended(self, exchange: Exchange) -> None:
         """Begin what answers."""

@@ -67,8 +67,8 @@ class Exchange(Protocol):
     def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
         """Answer with a whole body; Content-Length and Date are added, the connection is kept if possible."""
 
-    def begin(self, status: int, headers: Iterable[Header]) -> None:
-        """Begin an answer of unknown length (chunked)."""
+    def begin(self, status: int, headers: Iterable[Header], length: int | None = None) -> None:
+        """Begin an answer; without a length it goes in chunks, with one exactly so many bytes are written."""
 
     def write(self, chunk: bytes) -> None:
         """Send one chunk of an answer that was begun."""

@@ -119,9 +119,9 @@ class ServedExchange:
         connection.transport.write(answer)
         connection.answered(self)
 
-    def begin(self, status: int, headers: Iterable[Header]) -> None:
+    def begin(self, status: int, headers: Iterable[Header], length: int | None = None) -> None:
         """
-        Begin an answer of unknown length.
+        Begin an answer; without a length it goes in chunks.
 
         Raises:
             ValueError: If a header contains a line break; nothing was sent then.
@@ -132,10 +132,14 @@ class ServedExchange:
         connection = self.connection
         self.is_bodiless = has_no_body(status) or self.method == b"HEAD"
         # RFC 9112, 6.1: no chunks to a peer of HTTP/1.0; there the connection's end is the answer's.
-        self.is_chunked = not connection.is_http10
-        if connection.is_http10:
+        self.is_chunked = length is None and not connection.is_http10
+        if length is not None:
+            framing = length_line(length)
+        elif connection.is_http10:
             self.keeps = False
-        framing = b"Transfer-Encoding: chunked\r\n" if self.is_chunked and not has_no_body(status) else b""
+            framing = b""
+        else:
+            framing = b"" if has_no_body(status) else b"Transfer-Encoding: chunked\r\n"
         lines = head(status, headers)
         self.state = BEGUN
         connection.transport.write(lines + framing + self._closing(connection))

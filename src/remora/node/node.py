@@ -22,11 +22,12 @@ import remora
 from remora.control.context import ControlSettings
 from remora.control.opening import open_control
 from remora.control.scaling import Scaling
-from remora.control.service import LambdaService
+from remora.control.service import LambdaService, Service
 from remora.control.services.cloudwatch import SERVICE as CLOUDWATCH
 from remora.control.services.cloudwatch import cloudwatch_service
 from remora.control.services.logs import SERVICE as LOGS
 from remora.control.services.logs import logs_service
+from remora.control.services.offered import record_services
 from remora.http.limits import Limits
 from remora.http.server import Server
 from remora.kit.clock import SystemClock
@@ -191,7 +192,8 @@ class Node:
             page=Page(self._meters, pool.environments, export.counts if export is not None else dict),
             usage=self._meters.usage,
         )
-        neighbours = {
+        neighbours: dict[str, Service] = {
+            **record_services(control),
             LOGS: logs_service(self._logs, control.place, self._clock, new_uuid),
             CLOUDWATCH: cloudwatch_service(self._meters.metrics, self._clock, new_uuid),
         }

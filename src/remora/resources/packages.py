@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from remora.resources.buckets import S3Error, find_object
 from remora.spec import limits
 from remora.spec.errors import ApiError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from remora.resources.neighbours import StoredObject
     from remora.resources.view import View
 
 
@@ -38,16 +40,23 @@ class Package(NamedTuple):
             raise ApiError("CodeStorageExceededException", "Code storage limit exceeded.")
 
 
-def inline_zip(source: Mapping[str, Any]) -> bytes:
+class S3Source(NamedTuple):
+    """Where in S3 a package is; no version means the newest."""
+
+    bucket: str
+    key: str
+    version: str | None
+
+
+def source_of(source: Mapping[str, Any]) -> bytes | S3Source:
     """
-    Return the zip that a request carries.
+    Return the zip that a request carries, or where it is.
 
     Args:
         source: `Code` of CreateFunction, `Content` of PublishLayerVersion, or an UpdateFunctionCode request.
 
     Raises:
-        ApiError: Invalid if there is no zip or more than one source, too large over 50 MB; a source in S3 is
-            answered as a bucket that does not exist, for this node has none.
+        ApiError: Invalid if there is no zip or more than one source, too large over 50 MB.
     """
     has_zip = "ZipFile" in source
     has_s3 = "S3Bucket" in source or "S3Key" in source
@@ -56,10 +65,7 @@ def inline_zip(source: Mapping[str, Any]) -> bytes:
     if has_s3:
         if "S3Bucket" not in source or "S3Key" not in source:
             raise invalid("Please provide both S3Bucket and S3Key.")
-        raise invalid(
-            "Error occurred while GetObject. S3 Error Code: NoSuchBucket. "
-            "S3 Error Message: The specified bucket does not exist"
-        )
+        return S3Source(source["S3Bucket"], source["S3Key"], source.get("S3ObjectVersion"))
     if not has_zip:
         raise invalid("Please provide a source for function code.")
     zip_bytes: bytes = source["ZipFile"]
@@ -69,3 +75,21 @@ def inline_zip(source: Mapping[str, Any]) -> bytes:
             f"Zipped size must be smaller than {limits.ZIP_INLINE_BYTES_MAX} bytes",
         )
     return zip_bytes
+
+
+def find_package(view: View, source: S3Source) -> StoredObject:
+    """
+    Find the object that a package is to be taken from.
+
+    Raises:
+        ApiError: Invalid, with S3's words, if there is none; or if no zip of this size can be unpacked.
+    """
+    try:
+        found = find_object(view, source.bucket, source.key, source.version)
+    except S3Error as error:
+        raise invalid(
+            f"Error occurred while GetObject. S3 Error Code: {error.code}. S3 Error Message: {error.message}"
+        ) from error
+    if found.size_bytes > limits.UNZIPPED_BYTES_MAX:
+        raise invalid(f"Unzipped size must be smaller than {limits.UNZIPPED_BYTES_MAX} bytes")
+    return found

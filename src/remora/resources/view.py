@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from remora.resources.attachments import EventInvokeConfig, FunctionUrl, Policy, ProvisionedConcurrency
+from remora.resources.neighbours import Bucket, Parameter, Role, StoredObject, Upload
 from remora.resources.records import Alias, Function, FunctionVersion, Layer, LayerVersion
 
 if TYPE_CHECKING:
@@ -23,19 +24,31 @@ Record = msgspec.Struct
 
 KINDS: Final[dict[str, type[Record]]] = {
     "alias": Alias,
+    "bucket": Bucket,
     "event-invoke-config": EventInvokeConfig,
     "function": Function,
     "function-url": FunctionUrl,
     "layer": Layer,
     "layer-policy": Policy,
     "layer-version": LayerVersion,
+    "object": StoredObject,
+    "parameter": Parameter,
     "policy": Policy,
     "provisioned-concurrency": ProvisionedConcurrency,
+    "role": Role,
+    "upload": Upload,
     "version": FunctionVersion,
 }
 """Kinds of records as the store names them."""
 
-_FLAT: Final = {"function": "functions", "layer": "layers"}
+_FLAT: Final = {
+    "bucket": "buckets",
+    "function": "functions",
+    "layer": "layers",
+    "parameter": "parameters",
+    "role": "roles",
+    "upload": "uploads",
+}
 """Kinds whose key is a name, and where the view has them."""
 
 _NUMBERED: Final = {
@@ -54,7 +67,7 @@ _QUALIFIED: Final = {
 }
 """Kinds whose key is a function's name and a qualifier."""
 
-_TABLES: Final = _FLAT | _NUMBERED | _QUALIFIED
+_TABLES: Final = _FLAT | _NUMBERED | _QUALIFIED | {"object": "objects"}
 _OF_FUNCTIONS: Final = ("version", *_QUALIFIED)
 
 
@@ -91,6 +104,11 @@ class View:
         layers: By bare name.
         layer_versions: By bare name, then number.
         layer_policies: By bare name, then number.
+        buckets: By name.
+        objects: By the bucket's name, then key.
+        uploads: By their identifier.
+        roles: By name.
+        parameters: By name.
     """
 
     functions: dict[str, Function] = field(default_factory=dict)
@@ -103,6 +121,11 @@ class View:
     layers: dict[str, Layer] = field(default_factory=dict)
     layer_versions: dict[str, dict[int, LayerVersion]] = field(default_factory=dict)
     layer_policies: dict[str, dict[int, Policy]] = field(default_factory=dict)
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    objects: dict[str, dict[str, StoredObject]] = field(default_factory=dict)
+    uploads: dict[str, Upload] = field(default_factory=dict)
+    roles: dict[str, Role] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<View functions={len(self.functions)} layers={len(self.layers)}>"
@@ -138,6 +161,12 @@ class View:
         for versions in self.versions.values():
             yield from versions.values()
 
+    def object_digests(self) -> set[str]:
+        """Name the content of every object and of every part of an upload."""
+        found = {stored.digest for objects in self.objects.values() for stored in objects.values()}
+        found.update(part.digest for upload in self.uploads.values() for part in upload.parts.values())
+        return found
+
     def digests(self) -> set[str]:
         """Name every zip that something refers to, layers that only functions remember included."""
         found = {version.digest for version in self.all_layer_versions()}
@@ -171,8 +200,11 @@ def _put(records: dict[Any, Any], key: str | int, record: Record | None) -> None
 
 
 def _put_below(tables: dict[str, dict[Any, Any]], change: Change) -> None:
-    """Put a record whose key is `name:inner`; a name without records is forgotten."""
-    name, _, inner = change.key.rpartition(":")
+    """Put a record whose key is `name:inner` (`bucket/key`); a name without records is forgotten."""
+    if change.kind == "object":
+        name, _, inner = change.key.partition("/")
+    else:
+        name, _, inner = change.key.rpartition(":")
     records = tables.setdefault(name, {})
     _put(records, int(inner) if change.kind in _NUMBERED else inner, change.record)
     if not records:

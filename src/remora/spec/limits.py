@@ -41,6 +41,7 @@ INVOKE_RESPONSE_BYTES_MAX: Final = 6_291_556  # observed in AWS's own error text
 RESPONSE_STREAM_BYTES_MAX: Final = 209_715_200  # quotas: 200 MB, streamed
 EVENT_PAYLOAD_BYTES_MAX: Final = 1_048_576  # quotas: asynchronous
 OTHER_BODY_BYTES_MAX: Final = 6_291_456  # own: operations that carry no package
+OBJECT_BYTES_MAX: Final = 268_435_456  # own: one request to S3; larger objects come in parts
 CLIENT_CONTEXT_BYTES_MAX: Final = 3_583  # reference, Invoke: in its base64 form
 RUNTIME_RELEASE_CHARACTERS_MAX: Final = 128  # RIE
 ERROR_CAUSE_BYTES_MAX: Final = 65_536  # RIE: the cause of an error, as JSON

@@ -48,6 +48,8 @@ class Shape:
         regex: `pattern`, compiled.
         enum: Allowed texts; empty if any.
         is_sensitive: True if values must not be repeated in messages.
+        is_flattened: True if XML and forms have a list's elements without one around them.
+        element_name: What XML and forms call a list's elements; None: `member`.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Shape:
     regex: re.Pattern[str] | None = None
     enum: tuple[str, ...] = ()
     is_sensitive: bool = False
+    is_flattened: bool = False
+    element_name: str | None = None
 
     def with_maximum(self, maximum: int) -> Shape:
         """Return this shape with another upper bound."""
@@ -103,6 +107,8 @@ def read_shape(name: str, definition: Mapping[str, Any]) -> Shape:
         regex=_compile(pattern) if pattern is not None else None,
         enum=tuple(definition.get("enum", ())),
         is_sensitive=bool(definition.get("sensitive", False)),
+        is_flattened=bool(definition.get("flattened", False)),
+        element_name=element.get("locationName") if element else None,
     )
 
 

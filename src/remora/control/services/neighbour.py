@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from remora.spec import limits
 from remora.spec.errors import ApiError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Neighbour:
         new_id: Makes a UUID.
         invalid: What the service calls a request that its model does not allow.
     """
+
+    body_bytes_max: Final = limits.OTHER_BODY_BYTES_MAX
 
     def __init__(
         self,

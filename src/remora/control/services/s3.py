@@ -1,0 +1,460 @@
+"""
+S3: the part that deploy tools and code from buckets need. Objects are whole files, without versions.
+
+Source: Amazon S3 API Reference; shapes from botocore's model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from urllib.parse import quote, unquote_to_bytes
+
+from remora.control.services.s3_bodies import content_of
+from remora.control.services.s3_requests import (
+    SUBRESOURCES,
+    Request,
+    checksums,
+    kept_headers,
+    read_number,
+    read_range,
+    take_apart,
+)
+from remora.resources import buckets
+from remora.resources.buckets import S3Error
+from remora.resources.neighbours import StoredObject, Upload, UploadedPart
+from remora.resources.view import Change, View
+from remora.spec import limits, xml, xml_api
+from remora.spec.errors import ApiError
+from remora.store.base import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from remora.control.context import Control
+    from remora.http.exchange import Exchange, Header
+
+SERVICE: Final = "s3"
+
+Operations = dict[bytes, "Callable[[Request], Awaitable[None]]"]
+"""By HTTP method."""
+
+_log = logging.getLogger("remora.control")
+
+_NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
+_CHUNK_BYTES: Final = 256 * 1024
+_OFFERED: Final = (
+    *("AbortMultipartUpload", "CompleteMultipartUpload", "CopyObject", "CreateBucket"),
+    *("CreateMultipartUpload", "DeleteObjects", "ListBuckets", "ListObjectsV2", "ListParts"),
+)
+"""Operations whose bodies are XML by the model; the others have none."""
+
+
+class S3:
+    """
+    The application behind the service.
+
+    Args:
+        control: The node's parts: records and files.
+    """
+
+    body_bytes_max: Final = limits.OBJECT_BYTES_MAX
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._api = xml_api.load("s3", "2006-03-01", _OFFERED)
+
+    def __repr__(self) -> str:
+        return f"<S3 buckets={len(self._control.state.view.buckets)}>"
+
+    @property
+    def _view(self) -> View:
+        return self._control.state.view
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request, whatever is wrong with it."""
+        request = take_apart(exchange)
+        try:
+            await self._operation(request)(request)
+        except S3Error as error:
+            self._refuse(request, error)
+        except ApiError:
+            text = "The XML you provided was not well-formed or did not validate against our published schema"
+            self._refuse(request, S3Error("MalformedXML", text))
+        except (StoreError, OSError) as error:
+            _log.error("a request to s3 failed: %s", error)
+            self._refuse(request, S3Error("InternalError", f"The change was not kept: {error}", 500))
+        except Exception:  # noqa: BLE001 - the boundary "HTTP request"
+            _log.exception("a request to s3 failed")
+            text = "We encountered an internal error. Please try again."
+            self._refuse(request, S3Error("InternalError", text, 500))
+
+    def _operation(self, request: Request) -> Callable[[Request], Awaitable[None]]:
+        """Find the operation by method, level and query."""
+        exchange, query = request.exchange, request.query
+        if exchange.is_oversized:
+            raise S3Error("EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.")
+        table: Operations
+        if not request.bucket:
+            table = {b"GET": self._list_buckets}
+        elif not request.key:
+            table = self._of_buckets(query)
+        else:
+            table = self._of_objects(exchange, query)
+        found = table.get(exchange.method)
+        if found is None:
+            text = "A header or query you provided implies functionality that is not offered by this node."
+            raise S3Error("NotImplemented", text, 501)
+        return found
+
+    def _of_buckets(self, query: Mapping[str, list[str]]) -> Operations:
+        if "location" in query:
+            return {b"GET": self._get_bucket_location}
+        if "encryption" in query:
+            return {b"GET": self._get_bucket_encryption}
+        if "versioning" in query:
+            return {b"GET": self._get_bucket_versioning}
+        if "delete" in query:
+            return {b"POST": self._delete_objects}
+        if "list-type" in query:
+            return {b"GET": self._list_objects}
+        if query.keys() & SUBRESOURCES:
+            return {}
+        return {b"PUT": self._create_bucket, b"HEAD": self._head_bucket, b"DELETE": self._delete_bucket}
+
+    def _of_objects(self, exchange: Exchange, query: Mapping[str, list[str]]) -> Operations:
+        if "uploads" in query:
+            return {b"POST": self._create_upload}
+        if "uploadId" in query:
+            if exchange.header(b"x-amz-copy-source") is not None:
+                return {}
+            return {
+                b"PUT": self._upload_part,
+                b"POST": self._complete_upload,
+                b"DELETE": self._abort_upload,
+                b"GET": self._list_parts,
+            }
+        if query.keys() & SUBRESOURCES:
+            return {}
+        put = self._put_object if exchange.header(b"x-amz-copy-source") is None else self._copy_object
+        return {
+            b"PUT": put,
+            b"GET": self._get_object,
+            b"HEAD": self._get_object,
+            b"DELETE": self._delete_object,
+        }
+
+    # --- buckets ------------------------------------------------------------------------------------------
+
+    async def _list_buckets(self, request: Request) -> None:
+        known = sorted(self._view.buckets.values(), key=lambda bucket: bucket.name)
+        listed = [{"Name": bucket.name, "CreationDate": bucket.created_ms / 1000} for bucket in known]
+        self._reply(request, "ListBuckets", "ListAllMyBucketsResult", {"Buckets": listed})
+
+    async def _create_bucket(self, request: Request) -> None:
+        region = self._control.place.region
+        wanted = {}
+        if request.exchange.body.strip():
+            shape = self._api.shapes["CreateBucketConfiguration"]
+            wanted = xml.parse(self._api.shapes, shape, request.exchange.body)
+        if wanted.get("LocationConstraint", region) != region:
+            text = f"The {wanted['LocationConstraint']} location constraint is incompatible with this node."
+            raise S3Error("IllegalLocationConstraintException", text)
+        now = self._control.clock.wall_ms()
+        await self._control.state.change(
+            lambda view: (None, buckets.create_bucket(view, request.bucket, region, now))
+        )
+        self._send(request, 200, [(b"Location", f"/{request.bucket}".encode())])
+
+    async def _head_bucket(self, request: Request) -> None:
+        buckets.find_bucket(self._view, request.bucket)
+        self._send(request, 200, [(b"x-amz-bucket-region", self._control.place.region.encode())])
+
+    async def _delete_bucket(self, request: Request) -> None:
+        await self._control.state.change(lambda view: (None, buckets.delete_bucket(view, request.bucket)))
+        self._send(request, 204)
+
+    async def _get_bucket_location(self, request: Request) -> None:
+        buckets.find_bucket(self._view, request.bucket)
+        region = self._control.place.region
+        inner = "" if region == "us-east-1" else xml.text(region)
+        self._send_xml(request, f'<LocationConstraint xmlns="{_NAMESPACE}">{inner}</LocationConstraint>')
+
+    async def _get_bucket_encryption(self, request: Request) -> None:
+        buckets.find_bucket(self._view, request.bucket)
+        text = "The server side encryption configuration was not found"
+        raise S3Error("ServerSideEncryptionConfigurationNotFoundError", text, 404)
+
+    async def _get_bucket_versioning(self, request: Request) -> None:
+        buckets.find_bucket(self._view, request.bucket)
+        self._send_xml(request, f'<VersioningConfiguration xmlns="{_NAMESPACE}"/>')
+
+    async def _list_objects(self, request: Request) -> None:
+        encodes = request.one("encoding-type") == "url"
+
+        def shown(text: str) -> str:
+            return quote(text, safe="/-_.~") if encodes else text
+
+        token = request.one("continuation-token")
+        keys_max = read_number(request.one("max-keys", "1000"))
+        prefix, delimiter = request.one("prefix"), request.one("delimiter")
+        listing = buckets.list_objects(
+            self._view,
+            request.bucket,
+            prefix=prefix,
+            delimiter=delimiter,
+            after=buckets.read_token(token) if token else request.one("start-after"),
+            keys_max=keys_max,
+        )
+        reply = {
+            "Name": request.bucket,
+            "Prefix": shown(prefix),
+            "Delimiter": shown(delimiter) or None,
+            "MaxKeys": min(keys_max, 1000),
+            "KeyCount": len(listing.objects) + len(listing.prefixes),
+            "IsTruncated": listing.last is not None,
+            "EncodingType": "url" if encodes else None,
+            "ContinuationToken": token or None,
+            "NextContinuationToken": None if listing.last is None else buckets.write_token(listing.last),
+            "StartAfter": shown(request.one("start-after")) or None,
+            "Contents": [
+                {
+                    "Key": shown(stored.key),
+                    "LastModified": stored.modified_ms / 1000,
+                    "ETag": f'"{stored.etag}"',
+                    "Size": stored.size_bytes,
+                    "StorageClass": "STANDARD",
+                }
+                for stored in listing.objects
+            ],
+            "CommonPrefixes": [{"Prefix": shown(each)} for each in listing.prefixes],
+        }
+        self._reply(request, "ListObjectsV2", "ListBucketResult", reply)
+
+    # --- objects ------------------------------------------------------------------------------------------
+
+    async def _put_object(self, request: Request) -> None:
+        content = await asyncio.to_thread(content_of, request.exchange)
+        etag = await asyncio.to_thread(_md5, content)
+        only_new = request.header(b"if-none-match") == "*"
+        buckets.find_bucket(self._view, request.bucket)
+        async with self._control.artifacts.keeping(content) as digest:
+            stored = self._stored(request, digest, len(content), etag)
+            await self._put(stored, only_new=only_new)
+        self._send(request, 200, checksums(request, etag))
+
+    async def _copy_object(self, request: Request) -> None:
+        source = unquote_to_bytes(request.header(b"x-amz-copy-source")).decode("utf-8", "replace")
+        bucket, _, key = source.removeprefix("/").partition("?")[0].partition("/")
+        found = buckets.find_object(self._view, bucket, key)
+        is_replaced = request.header(b"x-amz-metadata-directive") == "REPLACE"
+        headers = kept_headers(request) if is_replaced else found.headers
+        with self._control.artifacts.holding((found.digest,)):
+            stored = self._stored(request, found.digest, found.size_bytes, found.etag, headers)
+            await self._put(stored)
+        reply = {"ETag": f'"{stored.etag}"', "LastModified": stored.modified_ms / 1000}
+        shape = self._api.shapes["CopyObjectResult"]
+        self._send_xml(request, xml.write(self._api.shapes, shape, reply, "CopyObjectResult", _NAMESPACE))
+
+    async def _get_object(self, request: Request) -> None:
+        found = buckets.find_object(self._view, request.bucket, request.key)
+        etag = f'"{found.etag}"'
+        headers: list[Header] = [
+            (b"ETag", etag.encode()),
+            (b"Last-Modified", formatdate(found.modified_ms // 1000, usegmt=True).encode()),
+            (b"Accept-Ranges", b"bytes"),
+            *((name.encode(), value.encode("latin-1", "replace")) for name, value in found.headers.items()),
+        ]
+        wanted, unwanted = request.header(b"if-match"), request.header(b"if-none-match")
+        if wanted and wanted not in {etag, found.etag, "*"}:
+            text = "At least one of the pre-conditions you specified did not hold"
+            raise S3Error("PreconditionFailed", text, 412)
+        if unwanted and unwanted in {etag, found.etag, "*"}:
+            self._send(request, 304, headers)
+            return
+        begin, end = read_range(request.header(b"range"), found.size_bytes)
+        status = 200
+        if (begin, end) != (0, found.size_bytes):
+            status = 206
+            headers.append((b"Content-Range", f"bytes {begin}-{end - 1}/{found.size_bytes}".encode()))
+        with self._control.artifacts.holding((found.digest,)):
+            await self._send_file(request, status, headers, found, (begin, end))
+
+    async def _send_file(
+        self, request: Request, status: int, headers: list[Header], found: StoredObject, span: tuple[int, int]
+    ) -> None:
+        exchange, (begin, end) = request.exchange, span
+        file = await asyncio.to_thread(_open, self._control.artifacts.blob(found.digest), begin)
+        try:
+            exchange.begin(status, [*headers, *self._common()], end - begin)
+            left = 0 if exchange.method == b"HEAD" else end - begin
+            while left and exchange.is_open:
+                piece = await asyncio.to_thread(file.read, min(left, _CHUNK_BYTES))
+                if not piece:
+                    exchange.close()  # the file is shorter than its record says: no length must be believed
+                    return
+                left -= len(piece)
+                exchange.write(piece)
+                await exchange.drain()
+            exchange.finish()
+        finally:
+            file.close()
+
+    async def _delete_object(self, request: Request) -> None:
+        await self._delete(request.bucket, [request.key])
+        self._send(request, 204)
+
+    async def _delete_objects(self, request: Request) -> None:
+        content = await asyncio.to_thread(content_of, request.exchange)
+        wanted = xml.parse(self._api.shapes, self._api.shapes["Delete"], content)
+        keys = [each["Key"] for each in wanted.get("Objects", ()) if "Key" in each]
+        await self._delete(request.bucket, keys)
+        deleted = [] if wanted.get("Quiet") else [{"Key": key} for key in keys]
+        self._reply(request, "DeleteObjects", "DeleteResult", {"Deleted": deleted})
+
+    async def _delete(self, bucket: str, keys: list[str]) -> None:
+        await self._control.state.change(lambda view: (None, buckets.delete_objects(view, bucket, keys)))
+        self._control.cleaning.request()
+
+    async def _put(self, stored: StoredObject, *, only_new: bool = False) -> None:
+        await self._control.state.change(
+            lambda view: (None, buckets.put_object(view, stored, only_new=only_new))
+        )
+        self._control.cleaning.request()
+
+    def _stored(
+        self,
+        request: Request,
+        digest: str,
+        size_bytes: int,
+        etag: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> StoredObject:
+        return StoredObject(
+            bucket=request.bucket,
+            key=request.key,
+            digest=digest,
+            size_bytes=size_bytes,
+            etag=etag,
+            modified_ms=self._control.clock.wall_ms(),
+            headers=dict(kept_headers(request) if headers is None else headers),
+        )
+
+    # --- uploads in parts ---------------------------------------------------------------------------------
+
+    async def _create_upload(self, request: Request) -> None:
+        buckets.find_bucket(self._view, request.bucket)
+        upload = Upload(
+            upload_id=self._control.new_id().replace("-", ""),
+            bucket=request.bucket,
+            key=request.key,
+            begun_ms=self._control.clock.wall_ms(),
+            headers=kept_headers(request),
+        )
+        await self._control.state.change(lambda _: (None, [Change("upload", upload.upload_id, upload)]))
+        reply = {"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.upload_id}
+        self._reply(request, "CreateMultipartUpload", "InitiateMultipartUploadResult", reply)
+
+    async def _upload_part(self, request: Request) -> None:
+        content = await asyncio.to_thread(content_of, request.exchange)
+        etag = await asyncio.to_thread(_md5, content)
+        number = read_number(request.one("partNumber"))
+        async with self._control.artifacts.keeping(content) as digest:
+            part = UploadedPart(digest, len(content), etag)
+            await self._control.state.change(
+                lambda view: (None, buckets.put_part(view, request.upload, number, part))
+            )
+        self._send(request, 200, checksums(request, etag))
+
+    async def _complete_upload(self, request: Request) -> None:
+        shape = self._api.shapes["CompletedMultipartUpload"]
+        wanted = xml.parse(self._api.shapes, shape, request.exchange.body).get("Parts", [])
+        upload = self._upload(request)
+        parts = buckets.chosen_parts(upload, wanted)
+        etag = f"{_md5(b''.join(bytes.fromhex(part.etag) for part in parts))}-{len(parts)}"
+        async with self._control.artifacts.joining([part.digest for part in parts]) as (digest, size_bytes):
+            stored = self._stored(request, digest, size_bytes, etag, upload.headers)
+
+            def decide(view: View) -> tuple[None, list[Change]]:
+                buckets.find_upload(view, request.upload)
+                changes = buckets.put_object(view, stored, only_new=request.header(b"if-none-match") == "*")
+                return None, [*changes, Change("upload", upload.upload_id, None)]
+
+            await self._control.state.change(decide)
+        self._control.cleaning.request()
+        reply = {
+            "Location": f"/{upload.bucket}/{quote(upload.key)}",
+            "Bucket": upload.bucket,
+            "Key": upload.key,
+            "ETag": f'"{etag}"',
+        }
+        self._reply(request, "CompleteMultipartUpload", "CompleteMultipartUploadResult", reply)
+
+    async def _abort_upload(self, request: Request) -> None:
+        def decide(view: View) -> tuple[None, list[Change]]:
+            upload = buckets.find_upload(view, request.upload)
+            return None, [Change("upload", upload.upload_id, None)]
+
+        await self._control.state.change(decide)
+        self._control.cleaning.request()
+        self._send(request, 204)
+
+    async def _list_parts(self, request: Request) -> None:
+        upload = self._upload(request)
+        parts = [
+            {"PartNumber": number, "ETag": f'"{part.etag}"', "Size": part.size_bytes}
+            for number, part in sorted(upload.parts.items())
+        ]
+        reply = {
+            "Bucket": upload.bucket,
+            "Key": upload.key,
+            "UploadId": upload.upload_id,
+            "IsTruncated": False,
+            "Parts": parts,
+        }
+        self._reply(request, "ListParts", "ListPartsResult", reply)
+
+    def _upload(self, request: Request) -> Upload:
+        return buckets.find_upload(self._view, request.upload)
+
+    # --- answers ------------------------------------------------------------------------------------------
+
+    def _reply(self, request: Request, operation: str, name: str, reply: Mapping[str, Any]) -> None:
+        shape = self._api.operations[operation].output
+        assert shape is not None, f"{operation} has an output"
+        self._send_xml(request, xml.write(self._api.shapes, shape, reply, name, _NAMESPACE))
+
+    def _send_xml(self, request: Request, document: str, status: int = 200) -> None:
+        body = (xml.HEAD + document).encode()
+        self._send(request, status, [(b"Content-Type", b"application/xml")], body)
+
+    def _send(
+        self, request: Request, status: int, headers: list[Header] | None = None, body: bytes = b""
+    ) -> None:
+        request.exchange.respond(status, [*(headers or ()), *self._common()], body)
+
+    def _common(self) -> list[Header]:
+        return [(b"x-amz-request-id", self._control.new_id().replace("-", "")[:16].upper().encode())]
+
+    def _refuse(self, request: Request, error: S3Error) -> None:
+        if request.exchange.method == b"HEAD":
+            self._send(request, error.status)
+            return
+        document = (
+            f"<Error><Code>{error.code}</Code><Message>{xml.text(error.message)}</Message>"
+            f"<BucketName>{xml.text(request.bucket)}</BucketName><Key>{xml.text(request.key)}</Key></Error>"
+        )
+        self._send_xml(request, document, error.status)
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _open(path: Any, begin: int) -> BinaryIO:
+    file: BinaryIO = path.open("rb")
+    file.seek(begin)
+    return file

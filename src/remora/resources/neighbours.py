@@ -1,0 +1,89 @@
+"""What the services next to Lambda keep: buckets, objects, uploads, roles, parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket of S3."""
+
+    name: str
+    created_ms: int
+    """Milliseconds since 1970."""
+
+
+class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
+    """An object in a bucket; its bytes are a file named by their digest."""
+
+    bucket: str
+    key: str
+    digest: str
+    """SHA-256 of the content, hexadecimal."""
+    size_bytes: int
+    etag: str
+    """Without the quotation marks: MD5 of the content, hexadecimal, or `md5-of-md5s-parts`."""
+    modified_ms: int
+    headers: dict[str, str] = {}
+    """What the uploader said about it: Content-Type and its likes, `x-amz-meta-…`, checksums; lower case."""
+
+
+class UploadedPart(msgspec.Struct, frozen=True):
+    """One part of a multipart upload."""
+
+    digest: str
+    size_bytes: int
+    etag: str
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A multipart upload that is neither completed nor aborted."""
+
+    upload_id: str
+    bucket: str
+    key: str
+    begun_ms: int
+    headers: dict[str, str] = {}
+    parts: dict[int, UploadedPart] = {}
+
+
+class Role(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A role of IAM.
+
+    Source: shape Role of the IAM model.
+    """
+
+    name: str
+    role_id: str
+    """`AROA` and 17 more letters and digits."""
+    path: str
+    created_ms: int
+    trust_policy: str
+    """JSON, as it was given."""
+    description: str = ""
+    max_session_s: int = 3600
+    tags: dict[str, str] = {}
+    inline: dict[str, str] = {}
+    """Policies that belong to the role alone: JSON by name."""
+    attached: dict[str, str] = {}
+    """Names of managed policies, by ARN."""
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A parameter of Systems Manager.
+
+    Source: shape Parameter of the SSM model.
+    """
+
+    name: str
+    type: str
+    value: str
+    version: int
+    modified_ms: int
+    description: str = ""
+    data_type: str = "text"
+    extra: dict[str, Any] = {}
