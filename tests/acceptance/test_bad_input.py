@@ -159,11 +159,7 @@ def test_a_body_of_a_hundred_megabytes_is_refused(node, ask, function):
         ("POST", "/2015-03-31/no-such-thing"),
         ("PATCH", FUNCTIONS),
         ("DELETE", FUNCTIONS),
-        ("PUT", "/"),
         ("GET", "/2015-03-31/functions/a/b/c/d"),
-        ("GET", "//..//..//etc/passwd"),
-        ("GET", "/%00%ff/%2e%2e"),
-        ("OPTIONS", "*"),
     ],
 )
 def test_an_unknown_path_or_method_is_not_found_as_json(ask, method, path):
@@ -172,6 +168,17 @@ def test_an_unknown_path_or_method_is_not_found_as_json(ask, method, path):
     assert headers["Content-Type"] == "application/json"
     assert headers["x-amzn-ErrorType"]
     assert json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "/"), ("GET", "//..//..//etc/passwd"), ("GET", "/%00%ff/%2e%2e"), ("OPTIONS", "*")],
+)
+def test_a_path_of_no_service_is_taken_for_a_bucket(ask, method, path):
+    status, headers, body = ask(method, path)
+    assert status in (400, 404, 501)
+    assert headers["Content-Type"] == "application/xml"
+    assert b"<Error><Code>" in body
 
 
 @pytest.mark.parametrize(

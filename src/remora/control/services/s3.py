@@ -97,6 +97,8 @@ class S3:
         exchange, query = request.exchange, request.query
         if exchange.is_oversized:
             raise S3Error("EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.")
+        if request.key and not request.bucket:
+            raise S3Error("InvalidURI", "Couldn't parse the specified URI.")
         table: Operations
         if not request.bucket:
             table = {b"GET": self._list_buckets}
