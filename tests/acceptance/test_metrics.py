@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -18,15 +19,15 @@ from botocore.exceptions import ClientError
 from prometheus_client.parser import text_string_to_metric_families
 
 from .nodes import REMORA, eventually
+from .packages import PROBE, RUNTIME, zip_directory
 
 pytestmark = pytest.mark.slow
 
 KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
-@pytest.fixture
-def cloudwatch(node):
-    client = boto3.client(
+def metrics_of(node):
+    return boto3.client(
         "cloudwatch",
         "us-east-1",
         endpoint_url=node.endpoint,
@@ -34,8 +35,12 @@ def cloudwatch(node):
         aws_secret_access_key="any",
         config=Config(retries={"max_attempts": 0}),
     )
-    yield client
-    client.close()
+
+
+@pytest.fixture
+def cloudwatch(node):
+    with closing(metrics_of(node)) as client:
+        yield client
 
 
 @pytest.fixture
@@ -125,6 +130,26 @@ def test_boto3_reads_metrics(node, cloudwatch, used):
     resource = {"Name": "Resource", "Value": used}
     assert {tuple(len(each["Dimensions"]) for each in listed)} == {(1,) * 6 + (2,) * 5}
     assert all(resource in each["Dimensions"] for each in listed if len(each["Dimensions"]) == 2)
+
+
+def test_metrics_outlive_the_node(start, data):
+    # Given a node that counted, and ended
+    first = start(data)
+    name = first.create(zip_directory(PROBE), Runtime=RUNTIME, Handler="app.handler", Timeout=30)
+    for event in ({}, {"raise": "no"}):
+        first.invoke(name, event, tail=True)
+    assert first.terminate() == 0
+    # When another one goes on
+    second = start(data)
+    second.invoke(name, tail=True)
+    with closing(metrics_of(second)) as client:
+        common = {"Namespace": "AWS/Lambda", "Dimensions": of(name), "Period": 7200, **span()}
+        sums = {
+            metric: client.get_metric_statistics(MetricName=metric, Statistics=["Sum"], **common)
+            for metric in ("Invocations", "Errors")
+        }
+    # Then both are told of
+    assert [sums[each]["Datapoints"][0]["Sum"] for each in ("Invocations", "Errors")] == [3.0, 1.0]
 
 
 def test_boto3_hears_what_is_wrong(cloudwatch):

@@ -49,6 +49,7 @@ from remora.spec.limits import CREATE_FUNCTION_BODY_BYTES_MAX
 from remora.store.base import StoreError
 from remora.telemetry.logs import LogStore
 from remora.telemetry.meter import Meters
+from remora.telemetry.metric_store import MetricStore
 from remora.telemetry.timeline import Timelines
 
 if TYPE_CHECKING:
@@ -168,6 +169,9 @@ class Node:
             provisioning=scaling,
         )
         self._stack.push_async_callback(self._requests.close)
+        metric_store = MetricStore(settings.data / "metrics.db", self._meters.metrics, self._clock)
+        self._stack.push_async_callback(metric_store.close)
+        await metric_store.open()
         await driver.sweep()
         scaling.begin(control)
 

@@ -3,7 +3,7 @@ The metrics of CloudWatch's namespace AWS/Lambda: buckets of one minute in memor
 
 One bucket per function, resource (`name` or `name:qualifier`, as it was invoked) and minute; what has fewer
 dimensions is added up when it is asked for. After three hours minutes become buckets of five minutes, which
-are kept for fifteen days. They live as long as the node.
+are kept for fifteen days. What outlives the node is in `metric_store`.
 
 Source: logs-metrics-billing specification, section 6; AWS Lambda Developer Guide, "Types of metrics for
 Lambda functions"; Amazon CloudWatch User Guide, "Metrics retention".
@@ -55,6 +55,12 @@ class Bucket:
         self.all_concurrency = Summary()
         self.others: dict[str, Summary] | None = None
         """Metrics that few functions have, by name."""
+
+    @property
+    def stamp(self) -> int:
+        """A number that grows with everything that is counted."""
+        counted = self.invocations + self.throttles + self.concurrency.count
+        return counted + sum(summary.count for summary in (self.others or {}).values())
 
     def other(self, name: str) -> Summary:
         """Return one of the metrics that few functions have."""
@@ -263,20 +269,28 @@ class Metrics:
     def _bucket(self, invoked_arn: str, at_ms: int) -> Bucket:
         series = self._series.get(invoked_arn)
         if series is None:
-            resource = invoked_arn.partition(":function:")[2]
-            series = self._series[invoked_arn] = Series(resource.partition(":")[0], resource)
-            self._functions.setdefault(series.function, {})[invoked_arn] = series
+            series = self._add_series(invoked_arn)
         start_s = at_ms // 60_000 * MINUTE_S
         bucket = series.buckets.get(start_s)
         if bucket is None:
             bucket = series.buckets[start_s] = Bucket()
-            self._series.move_to_end(invoked_arn)
-            before = len(series)
-            series.age(start_s)
-            self._buckets += 1 + len(series) - before
-            while self._buckets > BUCKETS_MAX and len(self._series) > 1:
-                self._forget_oldest()
+            self._added(invoked_arn, series, start_s)
         return bucket
+
+    def _add_series(self, invoked_arn: str) -> Series:
+        resource = invoked_arn.partition(":function:")[2]
+        series = self._series[invoked_arn] = Series(resource.partition(":")[0], resource)
+        self._functions.setdefault(series.function, {})[invoked_arn] = series
+        return series
+
+    def _added(self, invoked_arn: str, series: Series, now_s: int) -> None:
+        """Count a bucket that was added, and make room for it."""
+        self._series.move_to_end(invoked_arn)
+        before = len(series)
+        series.age(now_s)
+        self._buckets += 1 + len(series) - before
+        while self._buckets > BUCKETS_MAX and len(self._series) > 1:
+            self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         invoked_arn, series = self._series.popitem(last=False)
@@ -285,6 +299,35 @@ class Metrics:
         del of_function[invoked_arn]
         if not of_function:
             del self._functions[series.function]
+
+    # --- what is kept -------------------------------------------------------------------------------------
+
+    def recent(self, since_s: int) -> Iterator[tuple[str, int, Bucket]]:
+        """Yield the buckets of minutes that began at `since_s` or later: ARN as invoked, begin, bucket."""
+        for invoked_arn, series in self._series.items():
+            for start_s in reversed(series.buckets):
+                if start_s < since_s:
+                    break
+                yield invoked_arn, start_s, series.buckets[start_s]
+
+    def restore(self, invoked_arn: str, start_s: int, width_s: int, bucket: Bucket) -> None:
+        """
+        Take in a bucket of an earlier node; call in order of time.
+
+        Args:
+            invoked_arn: Its function, as invoked.
+            start_s: When it begins, seconds since 1970.
+            width_s: `MINUTE_S` or `COARSE_S`.
+            bucket: What was counted; it is not to be used otherwise any more.
+        """
+        series = self._series.get(invoked_arn) or self._add_series(invoked_arn)
+        buckets = series.buckets if width_s == MINUTE_S else series.coarse
+        if start_s in buckets:
+            buckets[start_s].merge(bucket)
+            return
+        buckets[start_s] = bucket
+        self._buckets += 1
+        self._series.move_to_end(invoked_arn)
 
     # --- what is asked ------------------------------------------------------------------------------------
 
