@@ -140,6 +140,53 @@ def test_a_client_that_polls_sees_every_line_once(node, function):
     client.close()
 
 
+def aws_2():
+    """Return the machine's AWS CLI 2, which `tools/setup` installs; None if there is none."""
+    program = Path("/usr/bin/aws")
+    if not program.exists():
+        return None
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    return program if version.startswith("aws-cli/2") else None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(aws_2() is None, reason="there is no AWS CLI 2 on this machine")
+def test_the_aws_command_tails(node, function):
+    # Given somebody who follows the log
+    name = function(zip_of(ZIP), Handler="app.handler")
+    node.invoke(name, b'"before"', tail=True)
+    command = [aws_2(), "--endpoint-url", node.endpoint, "logs", "tail", f"/aws/lambda/{name}"]
+    follow = [*command, "--follow", "--format", "short", "--since", "1h"]
+    variables = {**environment(node), "PYTHONUNBUFFERED": "1"}
+    lines = []
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True, env=variables) as following:
+
+        def read_until(text):
+            while not lines or text not in lines[-1]:
+                line = following.stdout.readline()
+                assert line, lines
+                lines.append(line)
+
+        read_until("REPORT RequestId")
+        # When there are further invocations
+        for event in ("one", "two"):
+            node.invoke(name, json.dumps(event).encode(), tail=True)
+        read_until("printed two")
+        following.terminate()
+
+    # Then it has seen every line once, in order
+    said = [line.split(" ", 1)[1].strip() for line in lines]
+    assert [text for text in said if text.startswith("printed")] == [
+        "printed before",
+        "printed one",
+        "printed two",
+    ]
+    # and without following, a filter
+    found = asked(node, *command, "--filter-pattern", '"printed one"', "--since", "1h", "--format", "json")
+    assert "printed one" in found
+    assert "printed two" not in found
+
+
 @pytest.mark.slow
 @pytest.mark.case("MB-14")
 @pytest.mark.case("MB-35")

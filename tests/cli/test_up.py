@@ -8,6 +8,7 @@ import pytest
 
 from remora.cli import up as up_command
 from remora.node.settings import NodeError, NodeInfo, NodeSettings
+from remora.telemetry.log_files import LogLimits
 
 INFO = NodeInfo("http://127.0.0.1:9000", "eu-west-1", "000000000000", "bubblewrap", ("no memory limits",))
 
@@ -67,6 +68,7 @@ def test_every_option_arrives(remora, fake, tmp_path):
     options = (
         *("--port", "0", "--data", str(tmp_path), "--driver", "process", "--region", "eu-north-1"),
         *("--account", "123456789012", "--idle-seconds", "1.5", "--concurrency", "7", "--network", "host"),
+        *("--logs-size", "20mb", "--logs-days", "7"),
     )
     assert remora("up", *options).code == 0
     assert fake.settings == NodeSettings(
@@ -78,6 +80,7 @@ def test_every_option_arrives(remora, fake, tmp_path):
         idle_s=1.5,
         concurrency=7,
         network="host",
+        log_limits=LogLimits(bytes_max=20 << 20, days_max=7),
     )
 
 
@@ -137,3 +140,23 @@ def test_wrong_options_are_wrong_usage(remora, fake, options, message):
     assert result.code == 2
     assert message in result.err
     assert fake.settings is None
+
+
+@pytest.mark.parametrize("size", ["1", "900KB", "-1GB", "1.5GB", "much", "0TB"])
+def test_a_size_of_logs_has_a_unit_and_is_not_too_small(remora, fake, size):
+    result = remora("up", "--logs-size", size)
+    assert result.code == 2
+    assert "is not a size such as" in result.err
+
+
+def test_an_endpoint_that_is_named_goes_before_the_environment(remora, fake, tmp_path, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://environment")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://logs")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "5")
+    remora("up", "--data", str(tmp_path))
+    assert fake.settings.open_telemetry["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"] == "http://logs"
+    remora("up", "--data", str(tmp_path), "--otlp-endpoint", "http://named")
+    assert fake.settings.open_telemetry == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://named",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "5",
+    }

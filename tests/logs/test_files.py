@@ -155,6 +155,18 @@ def test_what_is_older_than_its_group_wants_is_removed(tmp_path):
     assert [stream.name for stream in files.streams("kept")] == ["new", "old"]
 
 
+def test_what_is_older_than_the_node_wants_is_removed_everywhere(tmp_path):
+    files = opened(tmp_path, days_max=2)
+    for group, days in (("forever", None), ("long", 30), ("short", 1)):
+        files.put_group(LogGroup(group, 0, days))
+        files.write({(group, "one"): [LogLine(0, "")], (group, "two"): [LogLine(DAY_MS, "")]}, 0)
+    names = lambda group: [stream.name for stream in files.streams(group)]  # noqa: E731
+    files.expire(2 * DAY_MS + 1)
+    assert (names("forever"), names("long"), names("short")) == (["two"], ["two"], [])
+    files.expire(3 * DAY_MS + 1)
+    assert (names("forever"), names("long"), names("short")) == ([], [], [])
+
+
 def test_a_disk_that_takes_nothing_costs_only_what_was_to_be_written(tmp_path):
     files = opened(tmp_path)
     files.write({("g", "s"): numbered(0, 1)}, 5)

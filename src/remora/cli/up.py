@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,11 +17,25 @@ from remora.cli.errors import UNREACHABLE, CommandError
 from remora.node.node import run_node
 from remora.node.settings import DEFAULT_PORT, NodeError, NodeSettings
 from remora.node.temporary import sweep_now, temporary_data
+from remora.telemetry.log_files import LogLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from remora.node.settings import NodeInfo
+
+
+_SIZES = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
+_LOGS_BYTES_MIN = 1 << 20
+
+
+def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
+    """Read a size such as `500MB` or `2GB`; returns bytes."""
+    match = re.fullmatch(r"(\d{1,6})\s*([KMGT]B)", value.strip().upper(), re.ASCII)
+    size = int(match[1]) * _SIZES[match[2]] if match is not None else 0
+    if size < _LOGS_BYTES_MIN:
+        raise click.BadParameter(f"{value!r} is not a size such as 500MB or 2GB, of 1MB at least")
+    return size
 
 
 @click.command("up")
@@ -63,6 +78,20 @@ if TYPE_CHECKING:
 )
 @network_option
 @click.option(
+    "--logs-size",
+    callback=_size,
+    default="1GB",
+    show_default=True,
+    metavar="SIZE",
+    help="How much is kept of all logs, such as 500MB or 2GB; the oldest lines go first.",
+)
+@click.option(
+    "--logs-days",
+    type=click.IntRange(1),
+    metavar="N",
+    help="How long logs are kept, also where no retention is set. Default: for ever.",
+)
+@click.option(
     "--otlp-endpoint",
     metavar="URL",
     help="Export metrics, logs and traces to this OpenTelemetry collector, by OTLP over HTTP. "
@@ -79,6 +108,8 @@ def command(
     idle_seconds: float,
     concurrency: int,
     network: Literal["none", "host"],
+    logs_size: int,
+    logs_days: int | None,
     otlp_endpoint: str | None,
     as_json: bool,
 ) -> None:
@@ -99,6 +130,7 @@ def command(
             idle_s=idle_seconds,
             concurrency=concurrency,
             network=network,
+            log_limits=LogLimits(bytes_max=logs_size, days_max=logs_days),
             open_telemetry=_open_telemetry(otlp_endpoint),
         )
 

@@ -91,7 +91,7 @@ class Node:
         self._requests = TaskSet("requests")
         self._streams = TaskSet("log streams")
         self._environments = TaskSet("environments")
-        self._logs = LogStore(settings.data / "logs")
+        self._logs = LogStore(settings.data / "logs", settings.log_limits)
         self._timelines = Timelines()
         self._meters = Meters(self._clock)
 

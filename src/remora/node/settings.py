@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remora.telemetry.log_files import LogLimits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -29,6 +31,7 @@ class NodeSettings:
         concurrency: Concurrent executions allowed in total.
         network: What functions can reach: `none` or `host`.
         runtimes: Where prepared runtimes are kept; None for the user's cache directory.
+        log_limits: How much is kept of all logs.
         open_telemetry: OpenTelemetry's environment variables; nothing is exported if none names an endpoint.
     """
 
@@ -41,6 +44,7 @@ class NodeSettings:
     concurrency: int = 1000
     network: Network = "none"
     runtimes: Path | None = None
+    log_limits: LogLimits = field(default_factory=LogLimits)
     open_telemetry: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -73,10 +73,12 @@ class LogLimits(msgspec.Struct, frozen=True):
     Args:
         bytes_max: Size of all segments.
         segments_max: Number of segments.
+        days_max: How long events are kept, days, also in groups without a retention; None for ever.
     """
 
     bytes_max: int = 1024 * 1024 * 1024
     segments_max: int = 20_000
+    days_max: int | None = None
 
 
 _decode_line = msgspec.json.Decoder(LogLine).decode
@@ -306,10 +308,11 @@ class LogFiles:
     # --- removing ------------------------------------------------------------------------------------------
 
     def expire(self, now_ms: int) -> None:
-        """Remove what is older than its group wants."""
+        """Remove what is older than its group, or the node, wants."""
         with self._lock:
             for group in self._loaded().values():
-                days = group.record.retention_days
+                wishes = (group.record.retention_days, self._limits.days_max)
+                days = min((wish for wish in wishes if wish is not None), default=None)
                 if days is not None:
                     self._expire(group, now_ms - days * _DAY_MS)
 
