@@ -190,7 +190,7 @@ def test_after_a_reset(stage, run):
     assert len({line.stream for line in lines}) == 1
 
 
-@pytest.mark.case("MB-9", partly="SnapStart is not offered yet")
+@pytest.mark.case("MB-9")
 def test_inits_that_are_reported(stage, run):
     async def scenario(*, provisioned):
         async with stage({"runtime": Actor.serve}) as it:

@@ -23,6 +23,7 @@ from remora.environment.posting import (
     read_response,
     sanitise_error_type,
 )
+from remora.environment.snapshots import CREDENTIALS
 from remora.kit.ids import new_uuid
 from remora.lifecycle import messages as m
 from remora.spec.limits import INVOKE_RESPONSE_BYTES_MAX
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.environment.posting import Posted
+    from remora.environment.snapshots import Vault
     from remora.environment.witness import Witness
     from remora.http.exchange import Exchange
     from remora.lifecycle.machine import Machine
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 INVOCATION = b"/2018-06-01/runtime/invocation/"
 NEXT = b"/2018-06-01/runtime/invocation/next"
 INIT_ERROR = b"/2018-06-01/runtime/init/error"
+RESTORE_NEXT = b"/2018-06-01/runtime/restore/next"
+RESTORE_ERROR = b"/2018-06-01/runtime/restore/error"
 PING = b"/2018-06-01/ping"
 EXTENSION = b"/2020-01-01/extension/"
 REGISTER = b"/2020-01-01/extension/register"
@@ -87,9 +91,18 @@ class EnvironmentApi:
         has_extensions: False if extensions are switched off: then the Extensions API is not found, nor the
             Telemetry and Logs APIs.
         has_telemetry: False if the Telemetry and Logs APIs shall say that they are not supported.
+        vault: The credentials of an environment that is made for a snapshot; for all others these are not
+            found, nor is what a runtime calls around its snapshot.
     """
 
-    def __init__(self, port: Port, *, has_extensions: bool = True, has_telemetry: bool = True) -> None:
+    def __init__(
+        self,
+        port: Port,
+        *,
+        has_extensions: bool = True,
+        has_telemetry: bool = True,
+        vault: Vault | None = None,
+    ) -> None:
         self._port = port
         self._has_telemetry = has_telemetry
         self._has_extensions = has_extensions
@@ -106,6 +119,12 @@ class EnvironmentApi:
             TELEMETRY: (b"PUT", self._telemetry),
             TELEMETRY + b"/": (b"PUT", self._telemetry),
         }
+        if vault is not None:
+            self._routes |= {
+                RESTORE_NEXT: (b"GET", self._restore_next),
+                RESTORE_ERROR: (b"POST", self._restore_error),
+                CREDENTIALS.encode(): (b"GET", vault.answer),
+            }
         self._postings = (self._response_ended, self._error_ended)
 
     def began(self, exchange: Exchange) -> None:
@@ -190,6 +209,16 @@ class EnvironmentApi:
             return
         exchange.slot = read_init_error(exchange)
         self._port.feed(m.InitError(exchange, sanitise_error_type(exchange.header(ERROR_TYPE))))
+
+    def _restore_next(self, exchange: Exchange) -> None:
+        self._note_release(exchange)
+        self._port.feed(m.RestoreNext(exchange))
+
+    def _restore_error(self, exchange: Exchange) -> None:
+        if exchange.is_oversized:
+            exchange.respond(413, JSON, error_body("RequestEntityTooLarge", TOO_LARGE))
+            return
+        self._port.feed(m.RestoreError(exchange, sanitise_error_type(exchange.header(ERROR_TYPE))))
 
     # --- Extensions API -----------------------------------------------------------------------------------
 

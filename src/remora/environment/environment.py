@@ -30,6 +30,7 @@ from remora.environment.invocation import Invocation
 from remora.environment.output import Outputs
 from remora.environment.posting import Posted, posted_by
 from remora.environment.programs import are_extensions_disabled, external_extensions, find_bootstrap
+from remora.environment.snapshots import Vault
 from remora.environment.variables import (
     Place,
     extension_variables,
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.environment.base import Deployment, InvokeRequest, InvokeResult
+    from remora.environment.snapshots import Snapshots
+    from remora.environment.variables import Credentials
     from remora.http.exchange import Exchange
     from remora.kit.clock import Clock
     from remora.sandbox.base import Exit, Sandbox, SandboxDriver, SandboxPlan
@@ -64,6 +67,7 @@ FREEZE_AFTER_S = 0.005
 """How long an environment must be idle to be frozen (ADR-0003)."""
 
 _API_LIMITS = Limits()
+_PHASES = {m.Kind.INIT_STARTED: "INIT", m.Kind.RESTORE_STARTED: "RESTORE"}
 _LAUNCH_ERRORS = {errno.EACCES: "PermissionDenied"}
 
 
@@ -90,6 +94,7 @@ class Environment:
         owner: Who is told when it is available or has ended.
         budgets: Time limits.
         meter: What counts; None if nothing does.
+        snapshots: Who takes its snapshot, if it is made for one (initialisation type `snap-start`).
     """
 
     def __init__(
@@ -103,16 +108,22 @@ class Environment:
         owner: Owner,
         budgets: Budgets,
         meter: Meter | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
+        assert place.is_for_snapshot == (snapshots is not None), "a snapshot needs somebody who takes it"
         self.identifier = identifier
         self.deployment = deployment
         self.journal = journal
-        self.machine = Machine(external_extensions(deployment), budgets)
+        self.machine = Machine(
+            external_extensions(deployment), budgets, is_for_snapshot=place.is_for_snapshot
+        )
         self.invocations = 0
         self._place = place
         self._sandbox: Sandbox | None = None
         self._clock = clock
         self._owner = owner
+        self._snapshots = snapshots
+        self._vault = Vault(place.credentials_token, place.credentials) if place.is_for_snapshot else None
         self._loop = asyncio.get_running_loop()
         self._server: Server | None = None
         self._invocation: Invocation | None = None
@@ -146,12 +157,15 @@ class Environment:
             m.Refuse: self._refuse,
             m.StreamBody: self._stream_body,
             m.AnswerRegistered: self._answer_registered,
+            m.AnswerRestored: self._answer_restored,
             m.AnswerInvocation: self._answer_invocation,
             m.AnswerInvoke: self._answer_invoke,
             m.AnswerShutdown: self._answer_shutdown,
             m.Complete: self._complete,
             m.Thaw: self._thaw,
             m.Available: self._available,
+            m.SnapshotReady: self._snapshot_ready,
+            m.Abandoned: self._abandoned,
             m.Closed: self._closed,
             m.Happened: self._happened,
         }
@@ -184,6 +198,7 @@ class Environment:
             self,
             has_extensions=not are_extensions_disabled(self.deployment),
             has_telemetry=self._place.has_telemetry,
+            vault=self._vault,
         )
         self._server = Server(api, sandbox.listener, _API_LIMITS)
         await self._server.start()
@@ -205,6 +220,21 @@ class Environment:
         self.invocations += 1
         self.witness.invoked(request.invoked_arn, request.trace_id)
         self.feed(m.Invoke(request_id, timeout_us))
+
+    def restore(self, log_stream: str, credentials: Credentials, loading_us: int = 0) -> None:
+        """
+        Let an environment go on that is held; its owner hears when it is available, or `Snapshots` otherwise.
+
+        Args:
+            log_stream: Where it writes from now on.
+            credentials: What its processes get from now on.
+            loading_us: How long it took to load its snapshot, microseconds.
+        """
+        assert self._vault is not None, "an environment was restored that has no snapshot"
+        self._outputs.drain()
+        self._vault.renew(credentials)
+        self.witness.moved(log_stream)
+        self.feed(m.Restore(loading_us))
 
     def stop(self, reason: m.Reason) -> None:
         """Shut down; the owner hears `environment_closed`. Repeated calls: no effect."""
@@ -349,6 +379,9 @@ class Environment:
         headers = [*JSON, (b"Lambda-Extension-Identifier", order.identifier.encode())]
         exchange.respond(200, headers, registration_body(self.deployment.function, exchange))
 
+    def _answer_restored(self, order: m.AnswerRestored) -> None:
+        _exchange(order.call).respond(200, (), b"")
+
     def _answer_invocation(self, order: m.AnswerInvocation) -> None:
         invocation = self._invocation
         assert invocation is not None, "the machine answered next without an invocation"
@@ -399,6 +432,16 @@ class Environment:
         self.sandbox.freeze()
         self.journal.timeline.mark("environment.frozen", self._clock.monotonic_us())
 
+    def _snapshot_ready(self, _: m.SnapshotReady) -> None:
+        """Hold it as it is: nobody inside may run between the snapshot and the restore."""
+        assert self._snapshots is not None, "an environment is held that has nobody who takes its snapshot"
+        self._freeze()
+        self._snapshots.environment_held(self)
+
+    def _abandoned(self, order: m.Abandoned) -> None:
+        assert self._snapshots is not None, "an environment was abandoned that has no snapshot"
+        self._snapshots.environment_abandoned(self, order.failure)
+
     def _closed(self, _: m.Closed) -> None:
         self._owner.environment_closed(self)
 
@@ -409,10 +452,10 @@ class Environment:
             self.witness.happened(happened, self.memory_peak_bytes())
             self._invocation_ended()
             return
-        if happened.kind is m.Kind.INIT_ENDED:
+        if happened.kind is m.Kind.INIT_ENDED or happened.kind is m.Kind.RESTORE_ENDED:
             self._outputs.drain()
-        elif happened.kind is m.Kind.INIT_STARTED and runtime.version:
-            self.witness.init_started(runtime.version, runtime.version_arn)
+        elif happened.kind in _PHASES and runtime.version:
+            self.witness.begun(_PHASES[happened.kind], runtime.version, runtime.version_arn)
         self.witness.happened(happened)
 
     def _invocation_ended(self) -> None:

@@ -1,13 +1,17 @@
 """
 The environment variables of the runtime and of extensions.
 
-Source: runtime-api specification, section 10.1; extensions-api specification, section 6.
+Source: runtime-api specification, section 10.1; extensions-api specification, section 6; snapstart
+specification, section 7.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from remora.environment.snapshots import CREDENTIALS
+from remora.telemetry.facts import SNAP_START
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +36,8 @@ class Credentials:
     access_key_id: str
     secret_access_key: str
     session_token: str
+    expires_ms: int
+    """When they are no longer good, milliseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,13 @@ class Place:
     initialization_type: str = "on-demand"
     has_telemetry: bool = True
     """False if its Telemetry and Logs APIs shall say that they are not supported."""
+    credentials_token: str = ""
+    """What processes show to be given credentials, if they are not among their variables (`snap-start`)."""
+
+    @property
+    def is_for_snapshot(self) -> bool:
+        """True if the environment is held when it is initialised, and restored."""
+        return self.initialization_type == SNAP_START
 
 
 def has_log_channel(deployment: Deployment) -> bool:
@@ -67,7 +80,6 @@ def shared_variables(deployment: Deployment, place: Place, paths: Paths, api_add
         api_address: `host:port` of the environment's APIs.
     """
     function = deployment.function
-    credentials = place.credentials
     return {
         "LANG": "en_US.UTF-8",
         "PATH": paths.translate("/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"),
@@ -81,6 +93,19 @@ def shared_variables(deployment: Deployment, place: Place, paths: Paths, api_add
         "AWS_LAMBDA_FUNCTION_VERSION": function.version,
         "AWS_LAMBDA_INITIALIZATION_TYPE": place.initialization_type,
         "AWS_LAMBDA_RUNTIME_API": api_address,
+        **_credential_variables(place, api_address),
+    }
+
+
+def _credential_variables(place: Place, api_address: str) -> dict[str, str]:
+    """Return access keys; or where they are, for processes that outlive them in a snapshot."""
+    if place.is_for_snapshot:
+        return {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{api_address}{CREDENTIALS}",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": place.credentials_token,
+        }
+    credentials = place.credentials
+    return {
         "AWS_ACCESS_KEY": credentials.access_key_id,
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
@@ -108,10 +133,19 @@ def runtime_variables(
         "_AWS_XRAY_DAEMON_ADDRESS": XRAY_HOST,
         "_AWS_XRAY_DAEMON_PORT": XRAY_PORT,
         "_HANDLER": function.handler,
-        "AWS_LAMBDA_LOG_GROUP_NAME": place.log_group,
-        "AWS_LAMBDA_LOG_STREAM_NAME": place.log_stream,
+        **_log_variables(place),
         "LAMBDA_TASK_ROOT": paths.task,
         "LAMBDA_RUNTIME_DIR": paths.runtime,
+    }
+
+
+def _log_variables(place: Place) -> dict[str, str]:
+    """Return where the log is; a variable could not follow it from a snapshot's stream to a clone's."""
+    if place.is_for_snapshot:
+        return {}
+    return {
+        "AWS_LAMBDA_LOG_GROUP_NAME": place.log_group,
+        "AWS_LAMBDA_LOG_STREAM_NAME": place.log_stream,
     }
 
 

@@ -90,10 +90,10 @@ class Witness:
         """An invocation follows, of the function called by that ARN, with this trace header, or none."""
         self._note(self._write_invoked, invoked_arn, trace_id)
 
-    def init_started(self, version: str, version_arn: str) -> None:
-        """An init begins, of a managed runtime; see `Journal.init_start`."""
+    def begun(self, phase: str, version: str, version_arn: str) -> None:
+        """A phase begins, of a managed runtime; see `Journal.begin`."""
         self._catch_up()
-        self._journal.init_start(version, version_arn)
+        self._journal.begin(phase, version, version_arn)
 
     def take_tail(self) -> bytes:
         """Return the tail of the log; see `Journal.take_tail`."""
@@ -130,6 +130,14 @@ class Witness:
             self._meter.invoked(invoked_arn)
         if self._recording is not None:
             self._recording.invoked(invoked_arn, trace_id)
+
+    def moved(self, log_stream: str) -> None:
+        """It goes on in another log stream, as whoever is restored does."""
+        self._catch_up()
+        self._journal.move(log_stream)
+        self._broadcast.teller.moved(log_stream)
+        if self._recording is not None:
+            self._recording.moved(log_stream)
 
     def exited(self, process: str, cpu_us: int, memory_peak_kib: int) -> None:
         """A process ended; see `remora.sandbox.base.Exit`."""

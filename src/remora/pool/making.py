@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 from remora.environment.environment import Environment
 from remora.environment.variables import Credentials, Place
-from remora.kit.ids import random_hex
+from remora.kit.ids import new_uuid, random_hex
 from remora.resources.records import default_log_group
 from remora.sandbox.base import Mount, SandboxPlan
 from remora.telemetry.application_log import ApplicationLog
 from remora.telemetry.billing import Rates
-from remora.telemetry.facts import Subject, Teller
+from remora.telemetry.facts import SNAP_START, Subject, Teller
 from remora.telemetry.journal import Journal
 from remora.telemetry.system_log import SystemLog
 
 if TYPE_CHECKING:
     from remora.environment.base import Deployment
     from remora.environment.environment import Owner
+    from remora.environment.snapshots import Snapshots
     from remora.kit.clock import Clock
     from remora.pool.settings import PoolSettings
     from remora.resources.records import FunctionVersion
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from remora.telemetry.logs import LogStore
     from remora.telemetry.meter import Meters
     from remora.telemetry.timeline import Timelines
+
+CREDENTIALS_S = 6 * 3600
+"""How long the credentials of an environment are good."""
 
 
 class Maker:
@@ -61,7 +65,14 @@ class Maker:
     def __repr__(self) -> str:
         return f"<Maker of environments below {self._settings.directory}>"
 
-    def make(self, deployment: Deployment, owner: Owner, *, is_provisioned: bool) -> Environment:
+    def make(
+        self,
+        deployment: Deployment,
+        owner: Owner,
+        *,
+        is_provisioned: bool = False,
+        snapshots: Snapshots | None = None,
+    ) -> Environment:
         """
         Make an environment that has not been started.
 
@@ -69,15 +80,19 @@ class Maker:
             deployment: What it runs.
             owner: Who is told what becomes of it.
             is_provisioned: True if it is made ahead of any invocation.
+            snapshots: Who takes its snapshot; None if it is not made for one.
         """
         function = deployment.function
-        budgets, initialization_type = self._settings.budgets, "on-demand"
-        if is_provisioned:
+        initialization_type = "provisioned-concurrency" if is_provisioned else "on-demand"
+        if snapshots is not None:
+            initialization_type = SNAP_START
+        is_ahead = is_provisioned or snapshots is not None
+        budgets = self._settings.budgets
+        if is_ahead:
             budgets = budgets.provisioned(function.timeout_s)
-            initialization_type = "provisioned-concurrency"
         identifier = random_hex(32)
         now_ms = self._clock.wall_ms()
-        stream = _log_stream(function, identifier, now_ms)
+        stream = log_stream(function, identifier, now_ms)
         journal = Journal(
             self._logs,
             function.log_group,
@@ -86,7 +101,7 @@ class Maker:
             clock=self._clock,
             version=function.version,
             memory_mib=function.memory_mib,
-            reports_every_init=is_provisioned,
+            reports_every_init=is_ahead,
             system_log=_system_log(deployment, stream, initialization_type),
             application_log=_application_log(function),
         )
@@ -94,9 +109,10 @@ class Maker:
             self._settings.region,
             function.log_group,
             stream,
-            _new_credentials(),
+            new_credentials(now_ms),
             initialization_type,
             has_telemetry=self._settings.has_telemetry,
+            credentials_token=new_uuid(),
         )
         rates = Rates(function.architecture, function.memory_mib, function.ephemeral_mib)
         return Environment(
@@ -108,6 +124,7 @@ class Maker:
             owner=owner,
             budgets=budgets,
             meter=self._meters.open(function.name, function.version, rates),
+            snapshots=snapshots,
         )
 
     async def start(self, environment: Environment) -> None:
@@ -135,7 +152,7 @@ class Maker:
         await environment.start(self._driver, plan)
 
 
-def _log_stream(function: FunctionVersion, identifier: str, now_ms: int) -> str:
+def log_stream(function: FunctionVersion, identifier: str, now_ms: int) -> str:
     """Return the name of a log stream; in a group of the user's choice it names the function, too."""
     date = datetime.fromtimestamp(now_ms / 1000, UTC)
     whose = "" if function.log_group == default_log_group(function.name) else function.name
@@ -157,7 +174,7 @@ def _system_log(deployment: Deployment, stream: str, initialization_type: str) -
         runtime.version_arn,
         initialization_type,
     )
-    return SystemLog(Teller(subject, holds_failures=False), function.logging("SystemLogLevel", "INFO"))
+    return SystemLog(Teller(subject, holds_back=False), function.logging("SystemLogLevel", "INFO"))
 
 
 def _application_log(function: FunctionVersion) -> ApplicationLog | None:
@@ -167,5 +184,7 @@ def _application_log(function: FunctionVersion) -> ApplicationLog | None:
     return ApplicationLog(function.logging("ApplicationLogLevel", "INFO"))
 
 
-def _new_credentials() -> Credentials:
-    return Credentials(f"ASIA{random_hex(16).upper()}", random_hex(40), random_hex(120))
+def new_credentials(now_ms: int) -> Credentials:
+    """Return temporary credentials that nobody has had before; `now_ms` is milliseconds since 1970."""
+    expires_ms = now_ms + CREDENTIALS_S * 1000
+    return Credentials(f"ASIA{random_hex(16).upper()}", random_hex(40), random_hex(120), expires_ms)

@@ -30,6 +30,11 @@ _WITHOUT: Final[dict[str, dict[str, frozenset[str]]]] = {
         ),
         "platform.initRuntimeDone": frozenset({"tracing"}),
         "platform.initReport": frozenset({"status", "errorType", "tracing"}),
+        "platform.restoreStart": frozenset(
+            {"functionName", "functionVersion", "instanceId", "instanceMaxMemory", "tracing"}
+        ),
+        "platform.restoreRuntimeDone": frozenset({"tracing"}),
+        "platform.restoreReport": frozenset({"status", "errorType", "tracing"}),
         "platform.extension": frozenset({"errorType"}),
         "platform.start": frozenset({"functionArn"}),
     },
@@ -50,8 +55,10 @@ _LOGS: Final[dict[str, frozenset[str]]] = {
 _LOGS_OF_INITS: Final[dict[str, frozenset[str]]] = {
     "platform.initRuntimeDone": frozenset({"initializationType", "status"}),
     "platform.initReport": frozenset({"initializationType", "metrics"}),
+    "platform.restoreStart": frozenset(),
+    "platform.restoreReport": frozenset({"metrics"}),
 }
-"""What its newer schema knows of an init that is not made on demand."""
+"""What its newer schema knows of an init that is not made on demand, and of a restore."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -74,9 +81,21 @@ def _telemetry_record(fact: Fact, version: str) -> dict[str, Any] | str | None:
     if fact.type in _NOT_TELEMETRY:
         return None
     without = _WITHOUT[version].get(fact.type)
-    if without is None or isinstance(fact.record, str):
+    if isinstance(fact.record, str):
+        return fact.record
+    if version == V1 and fact.type == "platform.report":
+        return _without_metrics(fact.record, "billedRestoreDurationMs")
+    if without is None:
         return fact.record
     return {name: value for name, value in fact.record.items() if name not in without}
+
+
+def _without_metrics(record: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return a report without some of its metrics; itself if it has none of them."""
+    metrics = record["metrics"]
+    if not any(name in metrics for name in names):
+        return record
+    return {**record, "metrics": {name: value for name, value in metrics.items() if name not in names}}
 
 
 def _logs_record(fact: Fact, version: str) -> dict[str, Any] | str | None:
@@ -85,14 +104,16 @@ def _logs_record(fact: Fact, version: str) -> dict[str, Any] | str | None:
     kept = _LOGS.get(fact.type)
     if version == LOGS_V1:
         kept = None if fact.type == "platform.runtimeDone" else kept
-    elif fact.record.get("initializationType", "on-demand") != "on-demand":
+    elif kept is None and fact.record.get("initializationType") != "on-demand":
         kept = _LOGS_OF_INITS.get(fact.type)
     if kept is None:
         return None
     record = {name: value for name, value in fact.record.items() if name in kept}
     if record.get("status") == "error":
         record["status"] = "failure"
-    if fact.type == "platform.initReport":
+    if fact.type == "platform.report":
+        record = _without_metrics(record, "restoreDurationMs", "billedRestoreDurationMs")
+    if fact.type in ("platform.initReport", "platform.restoreReport"):
         duration_ms = record["metrics"]["durationMs"]
         record["metrics"] = {"durationMs": duration_ms, "billedDurationMs": math.ceil(duration_ms)}
     if "tracing" in record:

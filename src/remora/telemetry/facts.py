@@ -5,22 +5,25 @@ Pure. A fact holds everything that the newest schema knows, in the order of its 
 for each schema. What is known only when a reset is over, the report of a failed invocation, is held until
 then.
 
-Source: telemetry-api specification, sections 6 and 7; logs-api specification, section 3.
+Source: telemetry-api specification, sections 6 and 7; logs-api specification, section 3; snapstart
+specification, section 9.3.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
-from remora.telemetry.report import billed_ms
+from remora.telemetry.report import billed_ms_of, billed_restore_ms
 from remora.telemetry.traces import trace_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SNAP_START: Final = "snap-start"
+"""The type of an init that is made for a snapshot."""
 TRACE_TYPE: Final = "X-Amzn-Trace-Id"
 _WORDED_BY_PLATFORM: Final = (
     "Function.ResponseSizeTooLarge",
@@ -118,26 +121,31 @@ class Teller:
 
     Args:
         subject: Whose.
-        holds_failures: True if the report of a failed invocation is told when the reset is over, not before.
+        holds_back: True if the report of a failed invocation is told when the reset is over, not before, and
+            the init before a snapshot when it is restored.
     """
 
-    def __init__(self, subject: Subject, *, holds_failures: bool = True) -> None:
+    def __init__(self, subject: Subject, *, holds_back: bool = True) -> None:
         self.trace_id = ""
         """Trace header of the present invocation; empty if it has none."""
         self._subject = subject
-        self._holds_failures = holds_failures
+        self._holds_failures = holds_back
+        self._holds_init = holds_back and subject.initialization_type == SNAP_START
         self._tracing: dict[str, str] | None = None
         self._phase = ""
         self._is_runtime_started = self._is_runtime_ready = False
         self._is_runtime_busy = False
         """True from the start of an invocation that reached the runtime until it is told that it is done."""
         self._held: list[Fact] = []
+        self._held_init: list[Fact] = []
         self._tellers: dict[Kind, Callable[[Happened, int], list[Fact]]] = {
             Kind.INIT_STARTED: self._init_started,
             Kind.PROCESS_STARTED: self._process_started,
             Kind.RUNTIME_READY: self._runtime_ready,
             Kind.EXTENSION_STATE: self._extension_state,
             Kind.INIT_ENDED: self._init_ended,
+            Kind.RESTORE_STARTED: self._restore_started,
+            Kind.RESTORE_ENDED: self._restore_ended,
             Kind.INVOKE_STARTED: self._invoke_started,
             Kind.RUNTIME_DONE: self._runtime_done,
             Kind.SHUTDOWN_ENDED: self._shutdown_ended,
@@ -157,13 +165,21 @@ class Teller:
         tell = self._tellers.get(happened.kind)
         return tell(happened, now_ms) if tell is not None else []
 
+    def moved(self, instance_id: str) -> None:
+        """Whose events they are has got another log stream, by that name."""
+        self._subject = replace(self._subject, instance_id=instance_id)
+
     # --- init ----------------------------------------------------------------------------------------------
 
     def _init_started(self, happened: Happened, now_ms: int) -> list[Fact]:
-        subject = self._subject
         self._phase = happened.phase
         self._is_runtime_started = self._is_runtime_ready = self._is_runtime_busy = False
-        record: dict[str, Any] = self._init_head()
+        record = {**self._init_head(), **self._instance()}
+        return self._of_init(Fact("platform.initStart", now_ms, happened.at_us, record))
+
+    def _instance(self) -> dict[str, Any]:
+        subject = self._subject
+        record: dict[str, Any] = {}
         if subject.runtime_version:
             record["runtimeVersion"] = subject.runtime_version
             record["runtimeVersionArn"] = subject.runtime_version_arn
@@ -171,7 +187,14 @@ class Teller:
         record["functionVersion"] = subject.function_version
         record["instanceId"] = subject.instance_id
         record["instanceMaxMemory"] = subject.memory_mib * 1024 * 1024
-        return [Fact("platform.initStart", now_ms, happened.at_us, record)]
+        return record
+
+    def _of_init(self, *facts: Fact) -> list[Fact]:
+        """Return what is told of an init now; before a snapshot it waits for the restore."""
+        if not self._holds_init:
+            return [*facts]
+        self._held_init += facts
+        return []
 
     def _init_head(self) -> dict[str, Any]:
         return {"initializationType": self._subject.initialization_type, "phase": self._phase}
@@ -184,7 +207,7 @@ class Teller:
     def _runtime_ready(self, happened: Happened, now_ms: int) -> list[Fact]:
         self._is_runtime_ready = True
         record = {**self._init_head(), "status": "success"}
-        return [Fact("platform.initRuntimeDone", now_ms, happened.at_us, record)]
+        return self._of_init(Fact("platform.initRuntimeDone", now_ms, happened.at_us, record))
 
     def _extension_state(self, happened: Happened, now_ms: int) -> list[Fact]:
         facts = []
@@ -204,7 +227,19 @@ class Teller:
         record = {**head, **how, "metrics": {"durationMs": _ms(happened.duration_us)}}
         facts.append(Fact("platform.initReport", now_ms, happened.at_us, record))
         self._is_runtime_ready = how["status"] == "success"
-        return facts
+        return self._of_init(*facts)
+
+    def _restore_started(self, happened: Happened, now_ms: int) -> list[Fact]:
+        held, self._held_init = self._held_init, []
+        return [*held, Fact("platform.restoreStart", now_ms, happened.at_us, self._instance())]
+
+    def _restore_ended(self, happened: Happened, now_ms: int) -> list[Fact]:
+        how = outcome(happened)
+        report = {**how, "metrics": {"durationMs": _ms(happened.duration_us)}}
+        return [
+            Fact("platform.restoreRuntimeDone", now_ms, happened.at_us, {**how}),
+            Fact("platform.restoreReport", now_ms, happened.at_us, report),
+        ]
 
     # --- invoke --------------------------------------------------------------------------------------------
 
@@ -258,12 +293,15 @@ class Teller:
     ) -> dict[str, Any]:
         metrics: dict[str, Any] = {
             "durationMs": _ms(happened.duration_us),
-            "billedDurationMs": billed_ms(happened.duration_us, happened.init_us),
+            "billedDurationMs": billed_ms_of(happened),
             "memorySizeMB": self._subject.memory_mib,
             "maxMemoryUsedMB": memory_peak_mib,
         }
         if happened.init_us >= 0:
             metrics["initDurationMs"] = _ms(happened.init_us)
+        if happened.restore_us >= 0:
+            metrics["restoreDurationMs"] = _ms(happened.restore_us)
+            metrics["billedRestoreDurationMs"] = billed_restore_ms(happened)
         record: dict[str, Any] = {"requestId": happened.request_id, "metrics": metrics}
         if happened.post_runtime_us >= 0:
             start_ms = now_ms - happened.post_runtime_us // 1000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from remora.lifecycle.messages import Happened, Kind
 from remora.spec.limits import LOG_TAIL_BYTES_MAX
 from remora.telemetry.log_files import LogLine
-from remora.telemetry.report import init_start, platform_lines, xray
+from remora.telemetry.report import platform_lines, start_line, xray
 from remora.telemetry.system_log import write_record
 
 if TYPE_CHECKING:
@@ -73,10 +73,17 @@ class Journal:
         if self._system_log is not None:
             self._system_log.invoked(trace_id)
 
-    def init_start(self, version: str, version_arn: str) -> None:
-        """Write the first line of an init; it is not part of the tail."""
+    def begin(self, phase: str, version: str, version_arn: str) -> None:
+        """Write the first line of a phase, `INIT` or `RESTORE`; it is not part of the tail."""
         if self._system_log is None:
-            self._append(init_start(version, version_arn))
+            self._append(start_line(phase, version, version_arn))
+
+    def move(self, stream: str) -> None:
+        """Go on in another log stream, with an empty tail: so does an environment that is restored."""
+        self.stream = stream
+        self._tail.clear()
+        if self._system_log is not None:
+            self._system_log.moved(stream)
 
     def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
         """
@@ -101,7 +108,7 @@ class Journal:
             for line, is_logged in self._system_log.lines(happened, now_ms, peak_mib):
                 if is_logged:
                     self._append(line)
-                if happened.kind is not Kind.INIT_STARTED:
+                if happened.kind is not Kind.INIT_STARTED and happened.kind is not Kind.RESTORE_STARTED:
                     self._to_tail(line)
             return
         lines = platform_lines(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
 from remora.telemetry.metrics import Metrics
-from remora.telemetry.report import billed_ms
+from remora.telemetry.report import billed_ms_of
 from remora.telemetry.usage import LAST_MAX, Invocation, Usage
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Meter:
             post_runtime_us,
             is_error=is_error,
         )
-        billed = billed_ms(happened.duration_us, happened.init_us)
+        billed = billed_ms_of(happened)
         use.invocations += 1
         if is_error:
             use.errors += 1

@@ -9,6 +9,7 @@ time is dropped and counted.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from remora.lifecycle.messages import Happened, Kind
@@ -137,6 +138,10 @@ class Recording:
     def invoked(self, invoked_arn: str, trace_id: str) -> None:
         """An invocation follows, of the function called by that ARN, with this trace header, or none."""
         self._invoked_arn, self._trace_id = invoked_arn, trace_id
+
+    def moved(self, instance_id: str) -> None:
+        """Whose it is has got another log stream, by that name."""
+        self._subject = replace(self._subject, instance_id=instance_id)
 
     def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
         """Something happened; the peak is known when an invocation ends."""

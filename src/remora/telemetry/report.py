@@ -1,7 +1,8 @@
 """
 The platform's own log lines, from what the lifecycle machine says happened.
 
-Source: logs-metrics-billing specification, sections 1 and 7; lifecycle specification, section 8.
+Source: logs-metrics-billing specification, sections 1 and 7; lifecycle specification, section 8; snapstart
+specification, section 9.
 """
 
 from __future__ import annotations
@@ -37,14 +38,35 @@ def billed_ms(duration_us: int, init_us: int) -> int:
     return max(1, -(-(duration_us + max(init_us, 0)) // 1000))
 
 
-def init_start(version: str, version_arn: str) -> str:
-    """Return the first line of an init of a managed runtime."""
-    return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {version_arn}"
+def billed_restore_ms(happened: Happened) -> int:
+    """Return what is billed of the restore before an invocation that ended: the runtime's share of it."""
+    return -(-happened.restore_runtime_us // 1000)
+
+
+def billed_ms_of(happened: Happened) -> int:
+    """Return the billed duration of an invocation that ended, with the init or the restore before it."""
+    before_us = happened.init_us if happened.restore_us < 0 else billed_restore_ms(happened) * 1000
+    return billed_ms(happened.duration_us, before_us)
+
+
+def start_line(phase: str, version: str, version_arn: str) -> str:
+    """Return the first line of an init (`INIT`) or a restore (`RESTORE`) of a managed runtime."""
+    return f"{phase}_START Runtime Version: {version}\tRuntime Version ARN: {version_arn}"
 
 
 def init_report(happened: Happened) -> str:
     """Return the line about an init; only one that failed has a status in it."""
     line = f"INIT_REPORT Init Duration: {milliseconds(happened.duration_us)} ms\tPhase: {happened.phase}"
+    return _with_status(line, happened)
+
+
+def restore_report(happened: Happened) -> str:
+    """Return the line about a restore; only one that failed has a status in it."""
+    line = f"RESTORE_REPORT Restore Duration: {milliseconds(happened.duration_us)} ms"
+    return _with_status(line, happened)
+
+
+def _with_status(line: str, happened: Happened) -> str:
     if happened.detail == "success":
         return line
     line = f"{line}\tStatus: {happened.detail}"
@@ -63,12 +85,15 @@ def report(happened: Happened, memory_mib: int, memory_peak_mib: int) -> str:
     parts = [
         f"REPORT RequestId: {happened.request_id}",
         f"Duration: {milliseconds(happened.duration_us)} ms",
-        f"Billed Duration: {billed_ms(happened.duration_us, happened.init_us)} ms",
+        f"Billed Duration: {billed_ms_of(happened)} ms",
         f"Memory Size: {memory_mib} MB",
         f"Max Memory Used: {memory_peak_mib} MB",
     ]
     if happened.init_us >= 0:
         parts.append(f"Init Duration: {milliseconds(happened.init_us)} ms")
+    if happened.restore_us >= 0:
+        parts.append(f"Restore Duration: {milliseconds(happened.restore_us)} ms")
+        parts.append(f"Billed Restore Duration: {billed_restore_ms(happened)} ms")
     if happened.detail not in STATUSES_SHOWN:
         parts.append("")
     else:
@@ -113,4 +138,6 @@ def platform_lines(
         return [extension(happened)]
     if happened.kind is Kind.INIT_ENDED and (reports_every_init or happened.detail != "success"):
         return [init_report(happened)]
+    if happened.kind is Kind.RESTORE_ENDED:
+        return [restore_report(happened)]
     return []

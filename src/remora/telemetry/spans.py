@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from remora.lifecycle.messages import RUNTIME_PROCESS, Kind
-from remora.telemetry.report import billed_ms
+from remora.telemetry.report import billed_ms_of
 from remora.telemetry.traces import TraceIds, trace_ids
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class _Invocation:
             "cloud.resource_id": recorded.invoked_arn,
             "remora.status": ended.detail,
             "remora.duration_ms": ended.duration_us / 1000,
-            "remora.billed_duration_ms": billed_ms(ended.duration_us, ended.init_us),
+            "remora.billed_duration_ms": billed_ms_of(ended),
             "remora.max_memory_used": recorded.memory_peak_bytes,
         }
         if ended.init_us >= 0:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from remora.telemetry.facts import Fact, Teller
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARN")
-_DEBUG_UNLESS_FAILED: Final = ("platform.initRuntimeDone", "platform.runtimeDone")
+_STARTS: Final = ("platform.initStart", "platform.restoreStart")
+_DEBUG_UNLESS_FAILED: Final = (
+    "platform.initRuntimeDone",
+    "platform.restoreRuntimeDone",
+    "platform.runtimeDone",
+)
 _NOT_LOGGED: Final = ("platform.end", "platform.fault")
 
 _encode = msgspec.json.Encoder().encode
@@ -30,7 +35,7 @@ def level_of(fact: Fact) -> str:
         return "WARN"
     if fact.type == "platform.extension":
         return "INFO" if record["state"] == "Ready" else "WARN"
-    if fact.type == "platform.initStart":
+    if fact.type in _STARTS:
         return "INFO" if "runtimeVersion" in record else "DEBUG"
     if fact.type == "platform.initReport":
         return "DEBUG" if record["initializationType"] == "on-demand" else "INFO"
@@ -58,6 +63,10 @@ class SystemLog:
     def invoked(self, trace_id: str) -> None:
         """An invocation follows, with this trace header, or none."""
         self._teller.trace_id = trace_id
+
+    def moved(self, stream: str) -> None:
+        """The environment goes on in another log stream."""
+        self._teller.moved(stream)
 
     def is_logged(self, level: str) -> bool:
         """Tell whether records of that level are in the log group."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
 LOG_GROUP = "/aws/lambda/f"
+PROVIDED = RuntimeLayout("provided.al2023", (), ("/var/task/bootstrap", "/opt/bootstrap"))
 LINGER_S = 10.0
 """An environment that is about to be done, or is being reset, is waited for even on a busy machine."""
 SCENE_S = 60.0
@@ -137,6 +138,30 @@ class Stage:
         return [(mark.kind, mark.name) for mark in self.timeline(number)]
 
 
+def lay_out(
+    directory: Path, files: Mapping[str, str | None], layout: RuntimeLayout = PROVIDED, **members: Any
+) -> Deployment:
+    """
+    Write a function's files, and return what an environment of it is made from.
+
+    Args:
+        directory: Where `task` and `opt` are made.
+        files: Text of the programs by path (`task/bootstrap`, `opt/extensions/a`); None for a file that need
+            not be executed.
+        layout: Its runtime.
+        members: Members of the function's record that are not the usual.
+    """
+    task, opt = directory / "task", directory / "opt"
+    for each in (task, opt):
+        each.mkdir(exist_ok=True)
+    for name, text in files.items():
+        file = directory / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text or "")
+        file.chmod(0o644 if text is None else 0o755)
+    return Deployment("k", function_version(**members), task, opt, layout)
+
+
 @asynccontextmanager
 async def open_stage(
     directory: Path,
@@ -153,22 +178,14 @@ async def open_stage(
     Args:
         directory: An empty directory for everything.
         driver: Makes sandboxes below `directory / "environments"`.
-        files: Text of the programs by path (`task/bootstrap`, `opt/extensions/a`); None for a file that need
-            not be executed.
+        files: As `lay_out` takes them.
         settings: Members of the pool's settings that are not the usual.
         scene_s: How long the stage may be up, seconds.
         members: Members of the function's record that are not the usual.
     """
-    task, opt, environments = directory / "task", directory / "opt", directory / "environments"
-    for each in (task, opt, environments):
-        each.mkdir(exist_ok=True)
-    for name, text in files.items():
-        file = directory / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text or "")
-        file.chmod(0o644 if text is None else 0o755)
-    layout = RuntimeLayout("provided.al2023", (), ("/var/task/bootstrap", "/opt/bootstrap"))
-    deployment = Deployment("k", function_version(**members), task, opt, layout)
+    environments = directory / "environments"
+    environments.mkdir(exist_ok=True)
+    deployment = lay_out(directory, files, **members)
     logs, timelines, tasks = LogStore(directory / "logs"), WatchedTimelines(), TaskSet("stage")
     chosen = PoolSettings(environments, "us-east-1", **{"linger_s": LINGER_S, **(settings or {})})
     clock = SystemClock()
