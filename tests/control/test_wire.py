@@ -63,7 +63,7 @@ def test_an_unknown_path_or_method_is_answered_in_json(shared_node, method, path
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Authorization": "AWS4-HMAC-SHA256 Credential=AKID/20260101/us-east-1/sts/aws4_request, Sig=1"},
+        {"Authorization": "AWS4-HMAC-SHA256 Credential=AKID/20260101/us-east-1/sqs/aws4_request, Sig=1"},
         {"X_Amz_Target": "Logs_20140328.DescribeLogGroups"},
     ],
 )
@@ -72,7 +72,7 @@ def test_another_service_is_not_offered(shared_node, headers):
     if "X_Amz_Target" in headers:
         assert b"not logs" in body
     else:
-        assert b"not sts" in body
+        assert b"not sqs" in body
     assert status == 404
 
 

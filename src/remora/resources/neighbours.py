@@ -1,8 +1,6 @@
-"""What the services next to Lambda keep: buckets, objects, uploads, roles, parameters."""
+"""What the services next to Lambda keep: buckets, objects, uploads, roles, sessions, parameters."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
@@ -72,6 +70,21 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """Names of managed policies, by ARN."""
 
 
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """Credentials of a role, given out for a time."""
+
+    access_key: str
+    secret: str
+    token: str
+    role: str
+    """Name of the role."""
+    user_id: str
+    """Role identifier, colon, session name."""
+    arn: str
+    """`arn:aws:sts::…:assumed-role/…`."""
+    expires_ms: int
+
+
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """
     A parameter of Systems Manager.
@@ -86,4 +99,3 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     modified_ms: int
     description: str = ""
     data_type: str = "text"
-    extra: dict[str, Any] = {}

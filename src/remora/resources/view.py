@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from remora.resources.attachments import EventInvokeConfig, FunctionUrl, Policy, ProvisionedConcurrency
-from remora.resources.neighbours import Bucket, Parameter, Role, StoredObject, Upload
+from remora.resources.neighbours import Bucket, Parameter, Role, Session, StoredObject, Upload
 from remora.resources.records import Alias, Function, FunctionVersion, Layer, LayerVersion
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ KINDS: Final[dict[str, type[Record]]] = {
     "policy": Policy,
     "provisioned-concurrency": ProvisionedConcurrency,
     "role": Role,
+    "session": Session,
     "upload": Upload,
     "version": FunctionVersion,
 }
@@ -47,6 +48,7 @@ _FLAT: Final = {
     "layer": "layers",
     "parameter": "parameters",
     "role": "roles",
+    "session": "sessions",
     "upload": "uploads",
 }
 """Kinds whose key is a name, and where the view has them."""
@@ -108,6 +110,7 @@ class View:
         objects: By the bucket's name, then key.
         uploads: By their identifier.
         roles: By name.
+        sessions: By access key.
         parameters: By name.
     """
 
@@ -125,6 +128,7 @@ class View:
     objects: dict[str, dict[str, StoredObject]] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
     roles: dict[str, Role] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
 
     def __repr__(self) -> str:

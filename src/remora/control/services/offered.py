@@ -1,17 +1,53 @@
-"""The services next to Lambda that live on the node's own records."""
+"""The services next to Lambda that live on the node's own records; each is made when it is first called."""
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
-from remora.control.services import s3
-from remora.control.services.s3 import S3
+from remora.control.services import iam, s3, ssm, sts
+from remora.spec import limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remora.control.context import Control
     from remora.control.service import Service
+    from remora.http.exchange import Exchange
+
+
+class Later:
+    """
+    A service that is made when it is first called: reading its model takes a moment.
+
+    Args:
+        make: Makes it; called in a thread.
+        body_bytes_max: How long a request's body may be.
+    """
+
+    def __init__(self, make: Callable[[], Service], body_bytes_max: int) -> None:
+        self.body_bytes_max = body_bytes_max
+        self._make = make
+        self._made: asyncio.Future[Service] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Later made={self._made is not None}>"
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        if self._made is None:
+            self._made = asyncio.get_running_loop().run_in_executor(None, self._make)
+        service = await asyncio.shield(self._made)
+        await service.answer(exchange)
 
 
 def record_services(control: Control) -> dict[str, Service]:
     """Return the services, by their names in the scope of signatures."""
-    return {s3.SERVICE: S3(control)}
+    small = limits.OTHER_BODY_BYTES_MAX
+    return {
+        iam.SERVICE: Later(partial(iam.iam_service, control), small),
+        s3.SERVICE: Later(partial(s3.S3, control), limits.OBJECT_BYTES_MAX),
+        ssm.SERVICE: Later(partial(ssm.ssm_service, control), small),
+        sts.SERVICE: Later(partial(sts.sts_service, control), small),
+    }

@@ -1,0 +1,125 @@
+"""
+STS: who the caller is, and credentials of roles.
+
+Source: AWS Security Token Service API Reference.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from remora.control.services.iam import role_arn
+from remora.control.services.neighbour import ServiceError
+from remora.control.services.query import QueryHandler, QueryService
+from remora.resources.neighbours import Session
+from remora.resources.view import Change, View
+from remora.spec import xml_api
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from remora.control.context import Control
+    from remora.http.exchange import Exchange
+    from remora.resources.neighbours import Role
+
+SERVICE: Final = "sts"
+
+Request = dict[str, Any]
+Reply = dict[str, Any]
+
+_SESSION_S: Final = 3600
+_ACCESS_KEY: Final = re.compile(rb"Credential=([^/,\s]+)/")
+_ROLE: Final = re.compile(
+    r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):role/(?:[\x21-\x7e]*/)?(?P<name>[\w+=,.@-]+)"
+)
+
+
+class Sts:
+    """
+    Performs the operations.
+
+    Args:
+        control: The node's parts.
+    """
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def __repr__(self) -> str:
+        return f"<Sts sessions={len(self._control.state.view.sessions)}>"
+
+    def handlers(self) -> Mapping[str, QueryHandler]:
+        """Return what performs each operation, by its name in the model."""
+        return {"AssumeRole": self.assume_role, "GetCallerIdentity": self.get_caller_identity}
+
+    async def get_caller_identity(self, _: Request, exchange: Exchange) -> Reply:
+        """Tell whose credentials the request is signed with: a role's session, else the account's."""
+        account = self._control.place.account
+        match = _ACCESS_KEY.search(exchange.header(b"authorization") or b"")
+        key = match[1].decode("latin-1") if match else ""
+        session = self._control.state.view.sessions.get(key)
+        if session is None:
+            return {"UserId": account, "Account": account, "Arn": f"arn:aws:iam::{account}:root"}
+        if session.expires_ms <= self._control.clock.wall_ms():
+            text = "The security token included in the request is expired"
+            raise ServiceError("ExpiredToken", text, 403)
+        return {"UserId": session.user_id, "Account": account, "Arn": session.arn}
+
+    async def assume_role(self, request: Request, _: Exchange) -> Reply:
+        """Give out credentials of a role; former ones that have expired are forgotten."""
+        role = self._find(request["RoleArn"])
+        seconds = request.get("DurationSeconds", _SESSION_S)
+        if seconds > role.max_session_s:
+            text = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+            raise ServiceError("ValidationError", text)
+        name, account = request["RoleSessionName"], self._control.place.account
+        now = self._control.clock.wall_ms()
+        session = Session(
+            access_key=f"ASIA{self._random()[:16].upper()}",
+            secret=(self._random() + self._random())[:40],
+            token=self._random() * 2 + self._random(),
+            role=role.name,
+            user_id=f"{role.role_id}:{name}",
+            arn=f"arn:aws:sts::{account}:assumed-role/{role.name}/{name}",
+            expires_ms=now + seconds * 1000,
+        )
+
+        def decide(view: View) -> tuple[None, list[Change]]:
+            expired = [key for key, known in view.sessions.items() if known.expires_ms <= now]
+            gone = [Change("session", key, None) for key in expired]
+            return None, [*gone, Change("session", session.access_key, session)]
+
+        await self._control.state.change(decide)
+        return {
+            "Credentials": {
+                "AccessKeyId": session.access_key,
+                "SecretAccessKey": session.secret,
+                "SessionToken": session.token,
+                "Expiration": session.expires_ms / 1000,
+            },
+            "AssumedRoleUser": {"AssumedRoleId": session.user_id, "Arn": session.arn},
+        }
+
+    def _find(self, arn: str) -> Role:
+        """Find a role; what does not exist may not be assumed either."""
+        match = _ROLE.fullmatch(arn)
+        role = self._control.state.view.roles.get(match["name"]) if match else None
+        account = self._control.place.account
+        if role is None or role_arn(account, role) != arn:
+            text = (
+                f"User: arn:aws:iam::{account}:root is not authorized to perform: sts:AssumeRole "
+                f"on resource: {arn}"
+            )
+            raise ServiceError("AccessDenied", text, 403)
+        return role
+
+    def _random(self) -> str:
+        return self._control.new_id().replace("-", "")
+
+
+def sts_service(control: Control) -> QueryService:
+    """Return the service."""
+    handlers = Sts(control).handlers()
+    api = xml_api.load("sts", "2011-06-15", handlers.keys())
+    return QueryService(SERVICE, api, handlers, control.new_id)

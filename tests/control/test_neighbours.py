@@ -1,0 +1,256 @@
+"""IAM, STS and SSM of the node, as boto3 and the aws command see them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+ACCOUNT = "000000000000"
+ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/r"
+MANAGED = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    ],
+}
+POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+
+
+def refused(call, **members):
+    with pytest.raises(ClientError) as caught:
+        call(**members)
+    response = caught.value.response
+    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
+
+
+@pytest.fixture
+def iam(node):
+    return node.client_of("iam")
+
+
+def create(iam, name="r", **members):
+    return iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST), **members)["Role"]
+
+
+# --- IAM ----------------------------------------------------------------------------------------------------
+
+
+def test_a_role_is_made_changed_and_deleted(iam):
+    made = create(iam, Path="/team/", Description="a <b> & c", Tags=[{"Key": "k", "Value": "v"}])
+    assert made["Arn"] == f"arn:aws:iam::{ACCOUNT}:role/team/r"
+    assert made["RoleId"].startswith("AROA")
+    assert len(made["RoleId"]) == 21
+    assert made["AssumeRolePolicyDocument"] == TRUST
+    found = iam.get_role(RoleName="r")["Role"]
+    assert found == made
+    assert (found["Description"], found["MaxSessionDuration"]) == ("a <b> & c", 3600)
+    assert found["Tags"] == [{"Key": "k", "Value": "v"}]
+    iam.update_assume_role_policy(RoleName="r", PolicyDocument=json.dumps(POLICY))
+    iam.update_role(RoleName="r", MaxSessionDuration=7200)
+    iam.tag_role(RoleName="r", Tags=[{"Key": "k2", "Value": ""}])
+    iam.untag_role(RoleName="r", TagKeys=["k"])
+    found = iam.get_role(RoleName="r")["Role"]
+    assert (found["MaxSessionDuration"], found["Description"]) == (7200, "a <b> & c")
+    assert found["AssumeRolePolicyDocument"] == POLICY
+    assert iam.list_role_tags(RoleName="r")["Tags"] == [{"Key": "k2", "Value": ""}]
+    assert iam.list_instance_profiles_for_role(RoleName="r")["InstanceProfiles"] == []
+    iam.delete_role(RoleName="r")
+    for operation in (iam.get_role, iam.delete_role, iam.list_role_policies):
+        assert refused(operation, RoleName="r") == (404, "NoSuchEntity")
+
+
+def test_policies_of_a_role(iam):
+    create(iam)
+    iam.put_role_policy(RoleName="r", PolicyName="p", PolicyDocument=json.dumps(POLICY))
+    assert iam.list_role_policies(RoleName="r")["PolicyNames"] == ["p"]
+    assert iam.get_role_policy(RoleName="r", PolicyName="p")["PolicyDocument"] == POLICY
+    iam.attach_role_policy(RoleName="r", PolicyArn=MANAGED)
+    attached = iam.list_attached_role_policies(RoleName="r")["AttachedPolicies"]
+    assert attached == [{"PolicyName": "AWSLambdaBasicExecutionRole", "PolicyArn": MANAGED}]
+    assert iam.get_policy(PolicyArn=MANAGED)["Policy"]["AttachmentCount"] == 1
+    assert refused(iam.delete_role, RoleName="r") == (409, "DeleteConflict")
+    iam.detach_role_policy(RoleName="r", PolicyArn=MANAGED)
+    assert refused(iam.delete_role, RoleName="r") == (409, "DeleteConflict")
+    iam.delete_role_policy(RoleName="r", PolicyName="p")
+    iam.delete_role(RoleName="r")
+
+
+def test_roles_that_cannot_be(iam):
+    create(iam)
+    assert refused(create, iam=iam) == (409, "EntityAlreadyExists")
+    for document in ("{", "[]", "{}"):
+        refusal = refused(iam.create_role, RoleName="s", AssumeRolePolicyDocument=document)
+        assert refusal == (400, "MalformedPolicyDocument")
+    assert refused(create, iam=iam, name="bad name") == (400, "ValidationError")
+    missing = f"arn:aws:iam::{ACCOUNT}:policy/mine"
+    assert refused(iam.attach_role_policy, RoleName="r", PolicyArn=missing) == (404, "NoSuchEntity")
+    assert refused(iam.detach_role_policy, RoleName="r", PolicyArn=MANAGED) == (404, "NoSuchEntity")
+    for operation in (iam.get_role_policy, iam.delete_role_policy):
+        assert refused(operation, RoleName="r", PolicyName="p") == (404, "NoSuchEntity")
+    assert refused(iam.list_users)[1] == "InvalidAction"
+
+
+def test_roles_come_in_pages(iam):
+    for name in ("c", "a", "b"):
+        create(iam, name)
+    pages = iam.get_paginator("list_roles").paginate(PaginationConfig={"PageSize": 2})
+    assert [[role["RoleName"] for role in page["Roles"]] for page in pages] == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"Action=GetRole", b"\xff\xfe", b"Action=CreateRole&Tags.member.1.Key=k"]
+)
+def test_forms_that_make_no_sense(node, body):
+    scope = "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/iam/aws4_request, Signature=0"
+    status, headers, answer = node.raw("POST", "/", body, Authorization=scope)
+    assert status == 400
+    assert headers["content-type"] == "text/xml"
+    assert b"<ErrorResponse" in answer
+
+
+# --- STS ----------------------------------------------------------------------------------------------------
+
+
+def test_who_the_caller_is(node, iam):
+    sts = node.client_of("sts")
+    assert sts.get_caller_identity()["Arn"] == f"arn:aws:iam::{ACCOUNT}:root"
+    role = create(iam)
+    assumed = sts.assume_role(RoleArn=ROLE_ARN, RoleSessionName="me")
+    arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/r/me"
+    assert assumed["AssumedRoleUser"] == {"AssumedRoleId": f"{role['RoleId']}:me", "Arn": arn}
+    given = assumed["Credentials"]
+    session = boto3.client(
+        "sts",
+        "us-east-1",
+        endpoint_url=node.endpoint,
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+    )
+    found = session.get_caller_identity()
+    assert (found["Arn"], found["Account"], found["UserId"]) == (arn, ACCOUNT, f"{role['RoleId']}:me")
+
+
+def test_roles_that_may_not_be_assumed(node, iam):
+    sts = node.client_of("sts")
+    create(iam)
+    for arn in (f"{ROLE_ARN}x", f"arn:aws:iam::{ACCOUNT}:role/path/r", "arn:aws:iam::111111111111:role/r"):
+        assert refused(sts.assume_role, RoleArn=arn, RoleSessionName="me") == (403, "AccessDenied")
+    long = {"RoleArn": ROLE_ARN, "RoleSessionName": "me", "DurationSeconds": 7200}
+    assert refused(sts.assume_role, **long) == (400, "ValidationError")
+
+
+# --- SSM ----------------------------------------------------------------------------------------------------
+
+
+def test_parameters(node):
+    ssm = node.client_of("ssm")
+    name = "/cdk-bootstrap/hnb659fds/version"
+    assert ssm.put_parameter(Name=name, Value="1", Type="String")["Version"] == 1
+    assert refused(ssm.put_parameter, Name=name, Value="2", Type="String")[1] == "ParameterAlreadyExists"
+    assert ssm.put_parameter(Name=name, Value="2", Overwrite=True)["Version"] == 2
+    found = ssm.get_parameter(Name=name)["Parameter"]
+    assert (found["Value"], found["Version"], found["Type"]) == ("2", 2, "String")
+    assert found["ARN"] == f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter{name}"
+    assert ssm.get_parameter(Name=found["ARN"])["Parameter"]["Value"] == "2"
+    assert ssm.get_parameter(Name=f"{name}:2")["Parameter"]["Value"] == "2"
+    assert refused(ssm.get_parameter, Name=f"{name}:1") == (400, "ParameterNotFound")
+    several = ssm.get_parameters(Names=[name, "missing"])
+    assert [each["Value"] for each in several["Parameters"]] == ["2"]
+    assert several["InvalidParameters"] == ["missing"]
+    ssm.delete_parameter(Name=name)
+    assert refused(ssm.delete_parameter, Name=name) == (400, "ParameterNotFound")
+
+
+def test_parameters_that_cannot_be(node):
+    ssm = node.client_of("ssm")
+    assert refused(ssm.put_parameter, Name="p", Value="x") == (400, "ValidationException")
+    secret = {"Name": "p", "Value": "x", "Type": "SecureString"}
+    assert refused(ssm.put_parameter, **secret) == (400, "ValidationException")
+    long = {"Name": "p", "Value": "x" * 4097, "Type": "String"}
+    assert refused(ssm.put_parameter, **long) == (400, "ValidationException")
+
+
+# --- all of them --------------------------------------------------------------------------------------------
+
+
+def test_they_survive_a_restart(tmp_path, running):
+    with running(tmp_path) as node:
+        create(node.client_of("iam"))
+        node.client_of("ssm").put_parameter(Name="p", Value="x", Type="StringList")
+        key = node.client_of("sts").assume_role(RoleArn=ROLE_ARN, RoleSessionName="me")["Credentials"]
+    with running(tmp_path) as node:
+        assert node.client_of("iam").get_role(RoleName="r")["Role"]["Arn"] == ROLE_ARN
+        assert node.client_of("ssm").get_parameter(Name="p")["Parameter"]["Type"] == "StringList"
+        assert key["AccessKeyId"] in node.control.state.view.sessions
+
+
+@pytest.mark.slow
+def test_the_aws_command_deploys_from_a_bucket(node, tmp_path):
+    """The sequence of a deployment with role, bucket, layer, version and alias, one command each."""
+    (tmp_path / "code.zip").write_bytes(node.zip())
+    (tmp_path / "large").write_bytes(bytes(9 * 1024 * 1024))
+    (tmp_path / "trust.json").write_text(json.dumps(TRUST))
+    settings = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "AWS_ENDPOINT_URL": node.endpoint,
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_PAGER": "",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+    def aws(*arguments):
+        command = [Path(sys.executable).with_name("aws"), *arguments]
+        done = subprocess.run(
+            command, env=settings, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.startswith(("{", "[")) else done.stdout
+
+    assert aws("sts", "get-caller-identity")["Account"] == ACCOUNT
+    role = aws(
+        *("iam", "create-role", "--role-name", "r", "--assume-role-policy-document", "file://trust.json")
+    )["Role"]["Arn"]
+    aws("iam", "attach-role-policy", "--role-name", "r", "--policy-arn", MANAGED)
+    aws("s3", "mb", "s3://artifacts")
+    aws("s3", "cp", "code.zip", "s3://artifacts/code.zip")
+    aws("s3", "cp", "large", "s3://artifacts/large")  # in parts
+    aws("s3", "cp", "s3://artifacts/large", "back")
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "large").read_bytes()
+    assert "code.zip" in aws("s3", "ls", "s3://artifacts/")
+    at = "S3Bucket=artifacts,S3Key=code.zip"
+    layer = aws("lambda", "publish-layer-version", "--layer-name", "l", "--content", at)["LayerVersionArn"]
+    aws(
+        *("lambda", "create-function", "--function-name", "f", "--runtime", "python3.12", "--role", role),
+        *("--handler", "h.h", "--code", at, "--layers", layer),
+    )
+    aws("lambda", "wait", "function-active-v2", "--function-name", "f")
+    assert aws("lambda", "publish-version", "--function-name", "f")["Version"] == "1"
+    alias = ("lambda", "create-alias", "--function-name", "f", "--name", "live", "--function-version", "1")
+    assert aws(*alias)["AliasArn"].endswith(":f:live")
+    aws("lambda", "wait", "published-version-active", "--function-name", "f", "--qualifier", "1")
+    permission = ("--statement-id", "s3", "--action", "lambda:InvokeFunction", "--principal")
+    permission = (*permission, "s3.amazonaws.com")
+    aws("lambda", "add-permission", "--function-name", "f", "--qualifier", "live", *permission)
+    policy = aws("lambda", "get-policy", "--function-name", "f", "--qualifier", "live")["Policy"]
+    assert json.loads(policy)["Statement"][0]["Sid"] == "s3"
+    invoked = aws("lambda", "invoke", "--function-name", "f:live", "--payload", "{}", "out.json")
+    assert invoked["ExecutedVersion"] == "1"
+    aws("ssm", "put-parameter", "--name", "/app/alias", "--value", "live", "--type", "String")
+    assert aws("ssm", "get-parameter", "--name", "/app/alias")["Parameter"]["Value"] == "live"
+    aws("lambda", "delete-function", "--function-name", "f")
+    aws("s3", "rm", "s3://artifacts", "--recursive")
+    aws("s3", "rb", "s3://artifacts")
+    aws("iam", "detach-role-policy", "--role-name", "r", "--policy-arn", MANAGED)
+    aws("iam", "delete-role", "--role-name", "r")
