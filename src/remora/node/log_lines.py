@@ -16,6 +16,7 @@ import msgspec
 
 from remora.resources.records import default_log_group
 from remora.telemetry.log_patterns import PatternError, compile_pattern
+from remora.telemetry.logs import StreamLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from remora.kit.clock import Clock
     from remora.kit.tasks import TaskSet
     from remora.telemetry.log_files import LogLine
-    from remora.telemetry.logs import Follower, LogStore, StreamLine
+    from remora.telemetry.logs import Follower, LogStore
 
 _LINES: Final = [(b"Content-Type", b"application/x-ndjson")]
 _LATE_MS: Final = 60_000
@@ -115,6 +116,9 @@ class LogLines:
     ) -> None:
         """Write what comes; `written` are lines that may come a second time, since they came meanwhile."""
         async for line in follower.lines():
+            if lost := follower.take_lost():
+                text = f"({lost} lines were not shown: they came faster than they were read)"
+                _write_line(exchange, StreamLine(line.timestamp_ms, "", text))
             if written[line] > 0:
                 written[line] -= 1
             elif wanted.keeps(line.stream, line):

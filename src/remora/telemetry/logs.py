@@ -30,8 +30,11 @@ T = TypeVar("T")
 FLUSH_AFTER_S: Final = 0.02
 PENDING_LINES_MAX: Final = 1_000_000
 """More lines than this do not wait for a disk that does not take them; what comes then is lost."""
+PENDING_CHARACTERS_MAX: Final = 256 * 1024 * 1024
+"""The same, for long lines."""
 FOLLOWER_LINES_MAX: Final = 10_000
-"""A follower that is this far behind loses its oldest lines."""
+FOLLOWER_CHARACTERS_MAX: Final = 8 * 1024 * 1024
+"""A follower that is this far behind, in lines or in characters, loses its oldest lines."""
 _EXPIRE_MS: Final = 60_000
 """How often it is looked for what is too old."""
 
@@ -50,9 +53,13 @@ class Follower:
 
     def __init__(self, group: str) -> None:
         self.group = group
-        self._lines: deque[StreamLine] = deque(maxlen=FOLLOWER_LINES_MAX)
+        self._lines: deque[StreamLine] = deque()
+        self._characters = self._lost = 0
         self._arrived = asyncio.Event()
         self._has_ended = False
+
+    def __repr__(self) -> str:
+        return f"<Follower of {self.group} lines={len(self._lines)} characters={self._characters}>"
 
     def end(self) -> None:
         """Let `lines` end once everything was read."""
@@ -60,21 +67,36 @@ class Follower:
         self._arrived.set()
 
     def put(self, line: StreamLine) -> None:
-        """Hand over a line."""
-        self._lines.append(line)
+        """Hand over a line; the newest one is kept in any case."""
+        lines = self._lines
+        lines.append(line)
+        self._characters += len(line.message)
+        while len(lines) > FOLLOWER_LINES_MAX or (
+            self._characters > FOLLOWER_CHARACTERS_MAX and len(lines) > 1
+        ):
+            self._characters -= len(lines.popleft().message)
+            self._lost += 1
         self._arrived.set()
 
     def take(self) -> list[StreamLine]:
         """Return what has come and was not read yet."""
         lines = list(self._lines)
         self._lines.clear()
+        self._characters = 0
         return lines
+
+    def take_lost(self) -> int:
+        """Return how many lines came too fast to be read since the last call."""
+        lost, self._lost = self._lost, 0
+        return lost
 
     async def lines(self) -> AsyncIterator[StreamLine]:
         """Yield lines as they come, until `end`."""
         while True:
             while self._lines:
-                yield self._lines.popleft()
+                line = self._lines.popleft()
+                self._characters -= len(line.message)
+                yield line
             if self._has_ended:
                 return
             self._arrived.clear()
@@ -95,7 +117,7 @@ class LogStore:
         self._files = LogFiles(directory, limits or LogLimits())
         self._clock = clock or SystemClock()
         self._pending: dict[tuple[str, str], list[LogLine]] = {}
-        self._pending_lines = self._lost_lines = 0
+        self._pending_lines = self._pending_characters = self._lost_lines = 0
         self._followers: set[Follower] = set()
         self._flush_handle: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
@@ -109,10 +131,12 @@ class LogStore:
 
     def extend(self, group: str, stream: str, lines: Sequence[LogLine]) -> None:
         """Add lines; returns at once."""
-        if self._pending_lines + len(lines) > PENDING_LINES_MAX:
+        characters = self._pending_characters + sum([len(line.message) for line in lines])
+        if self._pending_lines + len(lines) > PENDING_LINES_MAX or characters > PENDING_CHARACTERS_MAX:
             self._lost_lines += len(lines)
         else:
             self._pending_lines += len(lines)
+            self._pending_characters = characters
             self._pending.setdefault((group, stream), []).extend(lines)
         if self._flush_handle is None:
             self._flush_handle = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._start_flush)
@@ -195,7 +219,7 @@ class LogStore:
         if self._writing is not None or not self._pending:
             return
         pending, self._pending = self._pending, {}
-        self._pending_lines = 0
+        self._pending_lines = self._pending_characters = 0
         if self.tap is not None:
             self.tap(pending)
         self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, pending)
