@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from .nodes import eventually
-from .packages import zip_of
+from .packages import RUNTIME, zip_of
 
 AWS = Path(sys.executable).with_name("aws")
 REMORA = Path(sys.executable).with_name("remora")
@@ -230,7 +230,7 @@ def test_a_killed_node_loses_only_what_was_not_written(start, data):
     first = start(data)
     first.client.create_function(
         FunctionName="f",
-        Runtime="python3.12",
+        Runtime=RUNTIME,
         Role="arn:aws:iam::000000000000:role/r",
         Handler="app.handler",
         Code={"ZipFile": zip_of(ZIP)},

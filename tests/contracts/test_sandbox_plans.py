@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+import resource
 import struct
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from remora.sandbox.hierarchies import (
     possible_bases,
     read_hierarchies,
 )
+from remora.sandbox.limits import ALWAYS, process_limits
 from remora.sandbox.masks import find_masks
 from remora.sandbox.process import choose_paths
 from remora.sandbox.root_files import IdRange, choose_ids, write_etc
@@ -287,7 +289,8 @@ def test_empty_leftover_groups_are_removed_with_their_parent(tmp_path):
 
 
 def test_a_start_is_encoded_as_remora_init_reads_it():
-    order = messages.start(7, argv=("/bin/a", ""), env={"B": "c"}, cwd="/tmp", uid=993, gid=990)
+    argv, env = ("/bin/a", ""), {"B": "c"}
+    order = messages.start(7, argv=argv, env=env, cwd="/tmp", limits=ALWAYS, uid=993, gid=990)
     head = struct.pack("<cIIIHHH", b"S", 7, 993, 990, 4, 2, 1)
     files, stack = (7, 1024, 1024), (3, 8 * 1024 * 1024, 2**64 - 1)
     locked, core = (8, 65_536, 65_536), (4, 0, 0)
@@ -296,10 +299,19 @@ def test_a_start_is_encoded_as_remora_init_reads_it():
     assert messages.kill(7, 15) == b"K\x07\0\0\0\x0f\0\0\0"
 
 
+def test_limits_of_processes_stand_in_for_cgroups():
+    with_all = process_limits(128, has_memory=True, has_pids=True, is_isolated=True)
+    assert with_all == ALWAYS
+    data, processes = process_limits(128, has_memory=False, has_pids=False, is_isolated=True)[len(ALWAYS) :]
+    assert data == (resource.RLIMIT_DATA, 1280 * 1024 * 1024, 1280 * 1024 * 1024)
+    assert processes == (resource.RLIMIT_NPROC, 1024, 1024)
+    assert process_limits(128, has_memory=True, has_pids=False, is_isolated=False) == ALWAYS
+
+
 def test_what_cannot_be_a_process_is_refused():
     for argv in ((), ("a\0b",), ("\ud800",)):
         with pytest.raises(OSError) as refused:
-            messages.start(1, argv=argv, env={}, cwd="/")
+            messages.start(1, argv=argv, env={}, cwd="/", limits=ALWAYS)
         assert refused.value.errno == errno.EINVAL
 
 

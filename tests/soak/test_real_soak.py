@@ -112,7 +112,8 @@ def soak(directory, *, laps, count, environments):
             weights.append(settle(node, function, lap))
         node.client.delete_function(FunctionName=function)
         errors = node.errors.read_text()
-    assert errors == ""
+        warnings = {f"warning: {missing}" for missing in node.info["missing"]}
+    assert set(errors.splitlines()) <= warnings
     perished = sum(fate.runtime == "perish" for fate in fates)
     assert heirs <= perished + max(5, len(fates) // 100), "more failed by an earlier fate than can have"
     (middle, middle_bytes), (last, last_bytes) = weights[len(weights) // 2], weights[-1]

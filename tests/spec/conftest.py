@@ -24,6 +24,13 @@ def written(program):
 
 
 @pytest.fixture
+def memory_is_limited(tmp_path: Path):
+    """Tell if environments have memory sizes here: without cgroups, one process gets more than that."""
+    missing = sandbox_driver("bubblewrap", tmp_path / "environments", "spec").check()
+    return not any("memory sizes are not enforced" in sentence for sentence in missing)
+
+
+@pytest.fixture
 def real(tmp_path: Path):
     """
     Make a stage of programs: `async with real("serve()", {"ext.sh": "Extension().follow()"}) as it`.

@@ -38,9 +38,10 @@ KILL_WAIT_S = 5.0
 
 _WITHOUT = {
     "freezer": "environments are frozen by signals, which their processes can notice",
-    "memory": "memory sizes are not enforced, and memory use is added up from the processes",
+    "memory": "memory sizes are not enforced (one process may have twice its size and 1 GiB), "
+    "and memory use is added up from the processes",
     "cpu": "CPU time does not follow the memory size",
-    "pids": "the number of processes is not limited",
+    "pids": "the number of processes is not limited by a cgroup",
 }
 
 
@@ -100,6 +101,11 @@ class SandboxGroup:
     def has_memory(self) -> bool:
         """True if `memory_peak_bytes` works."""
         return self._peak >= 0 or self._current >= 0
+
+    @property
+    def has_pids(self) -> bool:
+        """True if the number of processes is limited."""
+        return "pids" in self._directories
 
     def freeze(self) -> None:
         """Take the CPU from every process in the group."""

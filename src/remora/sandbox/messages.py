@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import resource
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ from remora.sandbox.base import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from remora.sandbox.limits import Limit
 
 PROTOCOL_VERSION = 2
 MESSAGE_BYTES_MAX = 256 * 1024
@@ -29,20 +30,6 @@ MAKE_SOCKET = b"P"
 
 UNCHANGED = 0xFFFFFFFF
 """The user or group that a process keeps when it is not told another."""
-
-_UNLIMITED = 0xFFFFFFFFFFFFFFFF
-LIMITS = (
-    (resource.RLIMIT_NOFILE, 1024, 1024),
-    (resource.RLIMIT_STACK, 8 * 1024 * 1024, _UNLIMITED),
-    (resource.RLIMIT_MEMLOCK, 65_536, 65_536),
-    (resource.RLIMIT_CORE, 0, 0),
-)
-"""
-What every process is limited to: `(resource, soft, hard)`, as functions of the Lambda service are.
-
-Deviation: no core dumps, which would be written on the host. How many processes there may be, the cgroup
-says: the kernel would count those of the same user outside, too.
-"""
 
 _START = struct.Struct("<cIIIHHH")
 _LIMIT = struct.Struct("<IQQ")
@@ -125,6 +112,7 @@ def start(
     argv: Sequence[str],
     env: Mapping[str, str],
     cwd: str,
+    limits: Sequence[Limit],
     uid: int = UNCHANGED,
     gid: int = UNCHANGED,
 ) -> bytes:
@@ -144,8 +132,8 @@ def start(
         raise OSError(errno.EINVAL, "a process needs a program, and no string of it may hold a NUL")
     if len(strings) > STRINGS_MAX:
         raise OSError(errno.E2BIG, f"{len(strings)} arguments and variables are too many")
-    limits = b"".join(_LIMIT.pack(*limit) for limit in LIMITS)
-    order = _START.pack(b"S", number, uid, gid, len(LIMITS), len(argv), len(env)) + limits + packed
+    head = _START.pack(b"S", number, uid, gid, len(limits), len(argv), len(env))
+    order = b"".join((head, *(_LIMIT.pack(*limit) for limit in limits), packed))
     if len(order) > MESSAGE_BYTES_MAX:
         raise OSError(errno.E2BIG, f"{len(order)} bytes of arguments and variables are too many")
     return order

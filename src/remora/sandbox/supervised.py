@@ -18,6 +18,7 @@ from remora.sandbox.base import Exit
 from remora.sandbox.channel import Channel
 from remora.sandbox.directory import remove_tree
 from remora.sandbox.launch import uncancelled
+from remora.sandbox.limits import process_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,12 @@ class SupervisedSandbox:
         self._habitat = habitat
         self._estate = estate
         self._init, self._group = estate.init, estate.group
+        self._limits = process_limits(
+            plan.memory_mib,
+            has_memory=self._group.has_memory,
+            has_pids=self._group.has_pids,
+            is_isolated=habitat.is_isolated,
+        )
         self._loop = asyncio.get_running_loop()
         self._last_number = 0
         self._waiting: dict[int, str] = {}
@@ -149,6 +156,7 @@ class SupervisedSandbox:
                 argv=plan.argv,
                 env=plan.env,
                 cwd=plan.cwd,
+                limits=self._limits,
                 uid=self._habitat.uid,
                 gid=self._habitat.gid,
             )
