@@ -24,10 +24,11 @@ def written(program):
 
 
 @pytest.fixture
-def memory_is_limited(tmp_path: Path):
-    """Tell if environments have memory sizes here: without cgroups, one process gets more than that."""
-    missing = sandbox_driver("bubblewrap", tmp_path / "environments", "spec").check()
-    return not any("memory sizes are not enforced" in sentence for sentence in missing)
+def limited(tmp_path: Path):
+    """Tell what cgroups limit for this user, of `memory` and `pids`: else limits of each process stand in."""
+    missing = "\n".join(sandbox_driver("bubblewrap", tmp_path / "environments", "spec").check())
+    texts = {"memory": "memory sizes are not enforced", "pids": "number of processes is not limited"}
+    return {control for control, text in texts.items() if text not in missing}
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ async def serve_beside(it, wild, *, times=20):
     return longest_s
 
 
-def test_memory(real, run, memory_is_limited):
+def test_memory(real, run, limited):
     program = """
     def handle(event):
         if event == b'"wild"':
@@ -62,7 +62,7 @@ def test_memory(real, run, memory_is_limited):
             wild = asyncio.create_task(it.invoke(b'"wild"'))
             await serve_beside(it, wild)
             ends = ("Runtime.OutOfMemory", "signal: killed"), ("Runtime.ExitError", "exit status 1")
-            error_type, how = ends[0] if memory_is_limited else ends[1]
+            error_type, how = ends[0] if "memory" in limited else ends[1]
             assert failed(await wild, error_type, f"Runtime exited with error: {how}")
             assert (await it.invoke(b'"tame"')).payload == b'"tame"'
 
@@ -86,7 +86,7 @@ def test_segmentation_fault(real, run):
     run(scenario())
 
 
-def test_fork_bomb(real, run):
+def test_fork_bomb(real, run, limited):
     program = """
     def handle(event):
         while event == b'"wild"':
@@ -104,7 +104,9 @@ def test_fork_bomb(real, run):
             await serve_beside(it, wild)
             assert failed(await wild, "Sandbox.Timedout", "Task timed out after 1.00 seconds")
             assert (await it.invoke(b'"tame"')).payload == b'"tame"'
-            assert len([kind for kind, _ in it.marks(1) if kind == "init.started"]) == 2
+            inits = len([kind for kind, _ in it.marks(1) if kind == "init.started"])
+            # Without cgroups it may live longer than the reset may take: then there is another environment.
+            assert inits == 2 or "pids" not in limited
 
     run(scenario())
 

@@ -88,7 +88,7 @@ def test_killed_by_a_signal(real, run, number, text):
 
 @pytest.mark.slow
 @pytest.mark.case("RT-24")
-def test_out_of_memory(real, run, memory_is_limited):
+def test_out_of_memory(real, run, limited):
     program = """
 def eat(event):
     if event == b'"eat"':
@@ -97,7 +97,7 @@ def eat(event):
 serve(eat)
 """
     first, eaten, after = invoked(real, run, program, b"1", b'"eat"', b"3", memory_mib=128, timeout_s=30)
-    if memory_is_limited:
+    if "memory" in limited:
         ended(eaten, "Runtime exited with error: signal: killed", "Runtime.OutOfMemory")
     else:
         assert eaten.payload == b'"eat"'

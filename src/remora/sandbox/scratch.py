@@ -32,8 +32,8 @@ IMAGE = "tmp.ext4"
 MKFS_WAIT_S = 30.0
 TRY_MIB = 16
 IN_MEMORY = (
-    "the files of /tmp are kept in memory: memory sizes are not enforced alone but together with the size of "
-    "/tmp, and what lies there counts as memory used"
+    "the files of /tmp are kept in memory: an environment may use its memory size and the size of /tmp "
+    "together, and what lies there counts as memory used"
 )
 _MIB = 1024 * 1024
 _ROOM_MIB = 10
