@@ -17,7 +17,9 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remora.lifecycle import state
 from remora.lifecycle.machine import Budgets
+from remora.testing.held import open_held
 from remora.testing.scripted import ScriptedDriver
 from remora.testing.stage import ARN, open_stage
 
@@ -25,7 +27,14 @@ from .endurance import PATIENCE_S, endure, examples
 from .talk import STRANGER, conversations
 
 TIMEOUT_S = 0.25
-BUDGETS = Budgets(init_us=300_000, external_us=80_000, external_runtime_us=40_000, internal_us=40_000)
+INIT_S = 0.3
+BUDGETS = Budgets(
+    init_us=300_000,
+    restore_us=300_000,
+    external_us=80_000,
+    external_runtime_us=40_000,
+    internal_us=40_000,
+)
 """What is said can take the runtime's or the extension's part, who then wait until their time is up."""
 TRIES_MAX = 4
 """How many invocations may suffer from what was said, one after the other, until one is answered well."""
@@ -33,6 +42,8 @@ HANG_S = 10.0
 SETTLE_S = 0.004
 """How long a connection that stays is given to hear something."""
 PHASES = ["init", "idle", "invoke", "finish", "reset", "shutdown"]
+PHASES_OF_HELD = ["init", "held", "restore", "invoke", "finish"]
+RESTORE_NEXT = "/2018-06-01/runtime/restore/next"
 FAILED = re.compile(rb"HTTP/1\.[01] 5\d\d")
 
 
@@ -49,8 +60,17 @@ class Play:
             self.reached.set()
             await self.gate.wait()
 
+    async def held_runtime(self, actor):
+        await self.pause("init")
+        await self.asked(actor, actor.call("GET", RESTORE_NEXT), 200)
+        await self.pause("restore")
+        await self.serve(actor)
+
     async def runtime(self, actor):
         await self.pause("init")
+        await self.serve(actor)
+
+    async def serve(self, actor):
         while True:
             event = await self.asked(actor, actor.next(), 200)
             request_id = event.headers["lambda-runtime-aws-request-id"]
@@ -147,18 +167,61 @@ async def scene(directory, closed_port, phase, talk):
     assert [failure for sandbox in driver.sandboxes for failure in sandbox.failures] == []
 
 
+async def scene_of_held(directory, closed_port, phase, talk):
+    """Play one example with an environment that is made for a snapshot."""
+    play, heard = Play(phase), []
+    driver = ScriptedDriver({"runtime": play.held_runtime, "extension:e": play.extension})
+    files = dict.fromkeys(["task/bootstrap", "opt/extensions/e"])
+    members = {"timeout_s": TIMEOUT_S, "budgets": BUDGETS, "is_awaited": False}
+
+    async def converse_in(present):
+        """Say what is to be said, if it is to be said now."""
+        if present != phase:
+            return
+        if present != "held":
+            await play.reached.wait()
+        places = {**play.places, "port": b"%d" % closed_port}
+        port = driver.sandboxes[0].listener.getsockname()[1]
+        heard.extend(
+            await asyncio.gather(*(converse(port, each.pieces(**places), each.ending) for each in talk))
+        )
+        play.gate.set()
+
+    async def invoke(it):
+        talking = asyncio.ensure_future(converse_in("invoke" if phase == "invoke" else "finish"))
+        await it.invoke(b'"now"')
+        await talking
+
+    async with asyncio.timeout(HANG_S), open_held(directory, driver, files, **members) as it:
+        await converse_in("init")
+        await it.settled()
+        await converse_in("held")
+        # Then: it can be restored, or it is known why not.
+        if it.failure is None:
+            restoring = asyncio.ensure_future(it.restore())
+            await converse_in("restore")
+            await restoring
+        # And it serves, or it is known why not.
+        if it.failure is None:
+            await invoke(it)
+        assert not [each for each in heard if FAILED.search(each)], heard
+    assert it.is_closed
+    assert [failure for sandbox in driver.sandboxes for failure in sandbox.failures] == []
+
+
 @pytest.fixture(params=["asyncio", "uvloop"])
-def play(request, tmp_path, caplog):
+def play(request, tmp_path, caplog, monkeypatch):
     """Play examples on one loop; after each, nothing may have been logged, and no descriptor be left."""
     factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
     problems = []
+    monkeypatch.setattr(state, "PROVISIONED_INIT_S_MIN", INIT_S)
     with asyncio.Runner(loop_factory=factory) as runner, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         runner.get_loop().set_exception_handler(lambda _, context: problems.append(context))
         runner.run(scene(tmp_path, 1, "idle", []))
         before = runner.run(descriptors())  # what the loop opens once is open from now on
 
-        def run(phase, talk):
+        def run(phase, talk, scene=scene):
             runner.run(scene(tmp_path, closed.getsockname()[1], phase, talk))
             runner.run(until_descriptors(before))
             assert problems == []
@@ -187,6 +250,26 @@ talks = st.lists(conversations(), min_size=1, max_size=3)
 @given(phase=st.sampled_from(PHASES), talk=talks)
 def test_whatever_is_said_it_serves_on(play, phase, talk):
     play(phase, talk)
+
+
+@pytest.mark.slow
+@examples(60)
+@given(phase=st.sampled_from(PHASES_OF_HELD), talk=talks)
+def test_whatever_is_said_to_what_is_held(play, phase, talk):
+    play(phase, talk, scene_of_held)
+
+
+@pytest.mark.slow_soak
+@pytest.mark.timeout(PATIENCE_S)
+def test_whatever_is_said_for_minutes_to_what_is_held(play):
+    def make():
+        @given(phase=st.sampled_from(PHASES_OF_HELD), talk=talks)
+        def is_no_worse(phase, talk):
+            play(phase, talk, scene_of_held)
+
+        return is_no_worse
+
+    endure(make)
 
 
 @pytest.mark.slow_soak

@@ -81,10 +81,13 @@ class Held:
     # --- what it does -------------------------------------------------------------------------------------
 
     async def start(self, maker: Maker, environment: Environment) -> None:
-        """Start the environment, and wait until it is held or was abandoned."""
+        """Start the environment."""
         self._environment = environment
         self._streams.append(environment.journal.stream)
         await maker.start(environment)
+
+    async def settled(self) -> None:
+        """Wait until it is held or was abandoned."""
         while not self.is_held and self.failure is None:
             await self._change()
 
@@ -143,10 +146,11 @@ async def open_held(
     *,
     budgets: Budgets | None = None,
     scene_s: float = SCENE_S,
+    is_awaited: bool = True,
     **members: Any,
 ) -> AsyncIterator[Held]:
     """
-    Make an environment for a snapshot and wait until it is held, or was abandoned; it is stopped in the end.
+    Make an environment for a snapshot; it is stopped in the end.
 
     Args:
         directory: An empty directory for everything.
@@ -154,6 +158,7 @@ async def open_held(
         files: As `lay_out` takes them, and so are `members`.
         budgets: Time limits that are not the usual.
         scene_s: How long all of it may take, seconds.
+        is_awaited: True to begin when it is held, or was abandoned.
         members: `layout`, and members of the function's record.
     """
     environments = directory / "environments"
@@ -166,6 +171,8 @@ async def open_held(
     try:
         async with asyncio.timeout(scene_s):
             await held.start(maker, environment)
+            if is_awaited:
+                await held.settled()
             yield held
             environment.stop(Reason.SPINDOWN)
             await held.closed()
