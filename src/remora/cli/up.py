@@ -92,6 +92,21 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
     help="How long logs are kept, also where no retention is set. Default: for ever.",
 )
 @click.option(
+    "--aws-endpoint",
+    default="",
+    metavar="URL",
+    help="Where SQS, SNS, EventBridge and S3 are, for destinations and dead-letter targets; the word aws "
+    "stands for AWS itself. Default: nothing is sent.",
+)
+@click.option(
+    "--event-pace",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Waits between tries and ages of asynchronous events are multiplied by it; with 0.01 a minute "
+    "takes 0.6 s.",
+)
+@click.option(
     "--otlp-endpoint",
     metavar="URL",
     help="Export metrics, logs and traces to this OpenTelemetry collector, by OTLP over HTTP. "
@@ -110,6 +125,8 @@ def command(
     network: Literal["none", "host"],
     logs_size: int,
     logs_days: int | None,
+    aws_endpoint: str,
+    event_pace: float,
     otlp_endpoint: str | None,
     as_json: bool,
 ) -> None:
@@ -131,6 +148,8 @@ def command(
             concurrency=concurrency,
             network=network,
             log_limits=LogLimits(bytes_max=logs_size, days_max=logs_days),
+            aws_endpoint=aws_endpoint,
+            event_pace=event_pace,
             open_telemetry=_open_telemetry(otlp_endpoint),
         )
 

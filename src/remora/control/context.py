@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from remora.control.cleaning import Cleaning
     from remora.control.deployments import Deployments
     from remora.control.state import State
+    from remora.events.base import Event
     from remora.kit.clock import Clock
     from remora.pool.base import Answer, Deployment, InvokeRequest, InvokeResult, ProvisionedStatus
     from remora.resources.names import Place
@@ -71,6 +72,18 @@ class Provisioning(Protocol):
         """Return what has become of what was provisioned for a version or alias; nothing yet counts too."""
 
 
+class EventSink(Protocol):
+    """Who takes asynchronous invocations."""
+
+    async def accept(self, event: Event, payload: bytes) -> None:
+        """
+        Take one in; when this returns, it survives whatever happens to the machine.
+
+        Raises:
+            StoreError: If it could not be kept; it is not accepted then.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
     """
@@ -109,6 +122,7 @@ class Control:
         cleaning: Removes what nobody refers to.
         draw: Returns a random number, 0 up to but not including 1.
         provisioning: Who provisions concurrency; None if nobody does.
+        events: Who takes asynchronous invocations; None if nobody does.
     """
 
     api: LambdaApi
@@ -124,6 +138,7 @@ class Control:
     cleaning: Cleaning
     draw: Callable[[], float]
     provisioning: Provisioning | None = None
+    events: EventSink | None = None
 
     @property
     def place(self) -> Place:

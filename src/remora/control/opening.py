@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from remora.control.context import ControlSettings, InvocationPool, Provisioning, RuntimeSource, Spawn
+    from remora.control.context import (
+        ControlSettings,
+        EventSink,
+        InvocationPool,
+        Provisioning,
+        RuntimeSource,
+        Spawn,
+    )
     from remora.kit.clock import Clock
     from remora.store.base import Store
 
@@ -34,6 +41,7 @@ async def open_control(
     spawn: Spawn,
     draw: Callable[[], float] = random_fraction,
     provisioning: Provisioning | None = None,
+    events: EventSink | None = None,
 ) -> Control:
     """
     Load all records and make ready to answer; preparations that were interrupted are begun again.
@@ -51,6 +59,7 @@ async def open_control(
         spawn: Starts background tasks, `TaskSet.spawn`.
         draw: Returns a random number, 0 up to but not including 1.
         provisioning: Who provisions concurrency; None if nobody does.
+        events: Who takes asynchronous invocations; None if nobody does.
 
     Raises:
         StoreError: If the store cannot be opened.
@@ -74,6 +83,7 @@ async def open_control(
         cleaning=Cleaning(state, artifacts, spawn),
         draw=draw,
         provisioning=provisioning,
+        events=events,
     )
     preparation.resume(control)
     control.cleaning.request()

@@ -51,6 +51,7 @@ class InvokeRequest(msgspec.Struct, frozen=True):
         cognito_identity: JSON with the caller's Cognito identity and pool; None if there was none.
         tenant_id: The tenant of a tenant-isolated function; None for all others.
         streams: True if the caller takes a streamed response as it is produced.
+        request_id: Identifier of the invocation (UUID) if it has one already; else it is given one.
     """
 
     payload: bytes
@@ -61,6 +62,7 @@ class InvokeRequest(msgspec.Struct, frozen=True):
     cognito_identity: str | None = None
     tenant_id: str | None = None
     streams: bool = False
+    request_id: str = ""
 
 
 class InvokeResult(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from remora.node.settings import NodeError
 from remora.sandbox.bubblewrap import BubblewrapDriver
 from remora.sandbox.process import ProcessDriver
 from remora.store.sqlite import SqliteStore
+from remora.store.sqlite_events import SqliteEventLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from remora.node.otlp.exporter import Exporter
     from remora.sandbox.base import SandboxDriver
     from remora.store.base import Store
+    from remora.store.event_log import EventLog
     from remora.telemetry.meter import Meters
 
 SANDBOX_DRIVERS = ("bubblewrap", "process")
@@ -71,3 +73,8 @@ def exporter(variables: Mapping[str, str], meters: Meters, clock: Clock) -> Expo
         ) from error
     made: Exporter = module.Exporter(variables, meters, clock)
     return made
+
+
+def event_log(directory: Path) -> EventLog:
+    """Make the log that keeps asynchronous events below `directory`."""
+    return SqliteEventLog(directory)

@@ -34,6 +34,7 @@ from remora.kit.clock import SystemClock
 from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
 from remora.node.api import NodeApi
+from remora.node.asynchronous import NodeEvents
 from remora.node.drivers import exporter, record_store, sandbox_driver
 from remora.node.front import Front
 from remora.node.log_lines import LogLines
@@ -152,6 +153,8 @@ class Node:
             meters=self._meters,
         )
         scaling = Scaling(pool)
+        events = NodeEvents(settings, pool, self._clock, self._meters)
+        self._stack.push_async_callback(events.close)
         control = await open_control(
             settings.data,
             store=store,
@@ -167,6 +170,7 @@ class Node:
             new_id=new_uuid,
             spawn=self._requests.spawn,
             provisioning=scaling,
+            events=events.queue,
         )
         self._stack.push_async_callback(self._requests.close)
         metric_store = MetricStore(settings.data / "metrics.db", self._meters.metrics, self._clock)
@@ -206,6 +210,8 @@ class Node:
         self._stack.push_async_callback(self._end_streams)
         self._stack.push_async_callback(self._environments.close)
         self._stack.push_async_callback(pool.close, drain_s=DRAIN_S)
+        self._stack.callback(events.queue.stop)
+        await events.start(control)
         await server.start()
         return NodeInfo(endpoint, settings.region, settings.account, driver.name, missing)
 

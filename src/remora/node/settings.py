@@ -30,6 +30,9 @@ class NodeSettings:
         idle_s: How long an environment may be idle before it is shut down, seconds.
         concurrency: Concurrent executions allowed in total.
         network: What functions can reach: `none` or `host`.
+        aws_endpoint: Base URL of the services that destinations and dead-letter targets are in, `aws` for AWS
+            itself; empty if nothing may be sent.
+        event_pace: Waits and ages of asynchronous events are multiplied by it; 1 as in AWS.
         runtimes: Where prepared runtimes are kept; None for the user's cache directory.
         log_limits: How much is kept of all logs.
         open_telemetry: OpenTelemetry's environment variables; nothing is exported if none names an endpoint.
@@ -43,6 +46,8 @@ class NodeSettings:
     idle_s: float = 300.0
     concurrency: int = 1000
     network: Network = "none"
+    aws_endpoint: str = ""
+    event_pace: float = 1.0
     runtimes: Path | None = None
     log_limits: LogLimits = field(default_factory=LogLimits)
     open_telemetry: Mapping[str, str] = field(default_factory=dict)

@@ -152,7 +152,7 @@ class Pool:
         self._meters.entered(deployment.function.name, request.invoked_arn)
         if not request.trace_id:
             request = msgspec.structs.replace(request, trace_id=self._new_trace_id())
-        waiting = Waiting(new_uuid(), request, answer)
+        waiting = Waiting(request.request_id or new_uuid(), request, answer)
         if verdict is Verdict.PROVISIONED:
             self._run(group.ready.pop(), waiting)
             return
@@ -226,6 +226,10 @@ class Pool:
             count: Concurrent executions, >= 0; None takes the reservation back.
         """
         self._ledger.reserve(function_arn, count, self._clock.monotonic_us())
+
+    def concurrency(self, function_arn: str) -> int:
+        """Return how many invocations on demand of a function there may be at once."""
+        return self._ledger.load(function_arn, self._clock.monotonic_us()).share.limit
 
     def set_aside(self, function_arn: str, count: int) -> None:
         """Set concurrency aside for all provisioned environments of a function together."""

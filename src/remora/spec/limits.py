@@ -56,6 +56,17 @@ UNRESERVED_EXECUTIONS_MIN: Final = 100  # "Configuring reserved concurrency for 
 SCALE_OUT_ENVIRONMENTS: Final = 1_000  # "Lambda scaling behavior": per function and period, not saved up
 SCALE_OUT_PERIOD_S: Final = 10  # "Lambda scaling behavior"
 
+# Asynchronous invocation.
+EVENT_RETRIES_DEFAULT: Final = 2  # reference, PutFunctionEventInvokeConfig
+EVENT_AGE_S_DEFAULT: Final = 21_600  # reference, PutFunctionEventInvokeConfig: six hours
+EVENT_RETRY_S: Final = (
+    60  # "How Lambda handles errors and retries": after the first error, twice after the next
+)
+EVENT_DELAY_S_FIRST: Final = 1  # same page: throttled or system error; doubles
+EVENT_DELAY_S_MAX: Final = 300  # same page
+EVENT_HOPS_MAX: Final = 16  # "Use Lambda recursive loop detection"
+DEAD_LETTER_MESSAGE_BYTES_MAX: Final = 1_024  # "Adding a dead-letter queue": the first KB of the message
+
 # Environments.
 PROVISIONED_INIT_S_MIN: Final = 130  # "Understanding the Lambda execution environment lifecycle"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from remora.store.base import Document, StoreError
 from remora.store.lock import DirectoryLock
+from remora.store.sqlite_errors import explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +109,7 @@ class SqliteStore:
             return [Document(*row) for row in self._connection.execute(_READ_ALL)]
         except sqlite3.DatabaseError as error:
             self._close()
-            raise self._wrapped("cannot read", error) from error
+            raise explained(self._path, "cannot read", error) from error
         except StoreError:
             self._close()
             raise
@@ -153,7 +154,7 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            raise self._wrapped("cannot write", error) from error
+            raise explained(self._path, "cannot write", error) from error
         self._commits += 1
 
     def _close(self) -> None:
@@ -161,17 +162,3 @@ class SqliteStore:
             self._connection.close()
             self._connection = None
         self._lock.release()
-
-    def _wrapped(self, attempt: str, error: sqlite3.DatabaseError) -> StoreError:
-        """Tell what to do about an error of SQLite."""
-        code = getattr(error, "sqlite_errorcode", None)
-        reason = " ".join(str(error).split())
-        primary = code & 0xFF if code is not None else None
-        if primary == sqlite3.SQLITE_FULL:
-            return StoreError(f"{attempt} {self._path}: the disk is full; free some space", retryable=True)
-        if primary in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT} or primary is None:
-            return StoreError(
-                f"{attempt} {self._path}: the file is damaged ({reason}); restore it from a backup, "
-                "or move it away to start empty"
-            )
-        return StoreError(f"{attempt} {self._path}: {reason}; look after the disk", retryable=True)

@@ -147,6 +147,12 @@ METRICS: Final = {
     "ProvisionedConcurrencySpilloverInvocations": Metric(
         "Count", 1, lambda it: it.other("ProvisionedConcurrencySpilloverInvocations")
     ),
+    "AsyncEventsReceived": Metric("Count", 1, lambda it: it.other("AsyncEventsReceived")),
+    "AsyncEventAge": Metric("Milliseconds", 1, lambda it: it.other("AsyncEventAge")),
+    "AsyncEventsDropped": Metric("Count", 1, lambda it: it.other("AsyncEventsDropped")),
+    "DestinationDeliveryFailures": Metric("Count", 1, lambda it: it.other("DestinationDeliveryFailures")),
+    "DeadLetterErrors": Metric("Count", 1, lambda it: it.other("DeadLetterErrors")),
+    "RecursiveInvocationsDropped": Metric("Count", 1, lambda it: it.other("RecursiveInvocationsDropped")),
 }
 _ALL_CONCURRENCY: Final = Metric("Count", 1, lambda it: it.all_concurrency)
 _CONCURRENCY: Final = "ConcurrentExecutions"

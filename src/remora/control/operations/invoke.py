@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from remora.artifacts.archive import ArchiveError
 from remora.control.answers import write_error
+from remora.control.operations import asynchronous
+from remora.control.operations.payloads import check_json, too_large
 from remora.control.operations.streaming import write_stream
 from remora.pool.base import InvokeRequest, InvokeResult, PoolError, Throttled
 from remora.resources import functions, versions
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("remora.control")
 
 _REMEMBERED_MAX: Final = 10_000
-_RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _UNUSUAL_HEADERS: Final = frozenset({b"x-amz-tenant-id", b"x-amz-durable-execution-name"})
 
 
@@ -121,7 +121,11 @@ class Invocations:
             ApiError: What is wrong with it, in AWS's order: name, existence, state, payload, size.
         """
         wishes = _read_headers(exchange)
-        self._begin(exchange, wishes, await self._resolution(exchange, route, wishes))
+        resolution = await self._resolution(exchange, route, wishes)
+        if wishes.invocation_type == b"Event":
+            await self._accept(exchange, wishes, resolution)
+        else:
+            self._begin(exchange, wishes, resolution)
 
     async def invoke_with_response_stream(self, exchange: Exchange, route: Route) -> None:
         """
@@ -158,6 +162,15 @@ class Invocations:
         except (Throttled, PoolError) as error:
             raise _refusal(error) from error
 
+    async def _accept(self, exchange: Exchange, wishes: Wishes, resolution: Resolution) -> None:
+        """Take in an invocation that nobody waits for; what runs it is found when its turn has come."""
+        request = self._check(exchange, wishes, resolution, streams=False)
+        assert request is not None, "only a dry run is answered by the check"
+        request_id = await asynchronous.accept(
+            self._control, request.invoked_arn, exchange.body, request.trace_id
+        )
+        exchange.respond(202, [(b"x-amzn-RequestId", request_id.encode())], b"")
+
     def _answer(self, exchange: Exchange, outcome: InvokeResult | PoolError | Throttled) -> None:
         """Answer one request; the pool is not to be disturbed by what goes wrong with that."""
         try:
@@ -179,10 +192,6 @@ class Invocations:
         if payload:
             check_json(payload)
         client_context = _client_context(wishes.client_context)
-        if wishes.invocation_type == b"Event":
-            raise invalid(
-                "Asynchronous invocation is not offered by this node yet: use InvocationType RequestResponse."
-            )
         if wishes.invocation_type == b"DryRun":
             exchange.respond(204, [(b"x-amzn-RequestId", self._control.new_id().encode())], b"")
             return None
@@ -226,36 +235,6 @@ class Invocations:
             raise ApiError("InvalidRuntimeException", f"The runtime is not available: {error}") from error
         except ArchiveError as error:
             raise ApiError("InvalidZipFileException", str(error)) from error
-
-
-def check_json(payload: bytes) -> None:
-    """
-    Check that a payload is JSON of any kind.
-
-    Raises:
-        ApiError: InvalidRequestContentException with the parser's text.
-    """
-    try:
-        _RAW.decode(payload)
-        if not payload.isascii():
-            payload.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _check_slowly(payload, str(error))
-
-
-def _check_slowly(payload: bytes, reason: str) -> None:
-    """Look again at what the fast parser refused: lone surrogates, for one, are JSON all the same."""
-    try:
-        json.loads(payload.decode(), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ApiError(
-            "InvalidRequestContentException",
-            f"Could not parse request body into json: Could not parse payload into json: {reason}",
-        ) from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _read_headers(exchange: Exchange) -> Wishes:
@@ -308,12 +287,10 @@ def _client_context(encoded: bytes | None) -> str | None:
 
 def _oversized(exchange: Exchange, wishes: Wishes) -> ApiError:
     declared = exchange.header(b"content-length")
-    count = declared.decode("latin-1") if declared else f"more than {limits.INVOKE_PAYLOAD_BYTES_MAX}"
-    return ApiError(
-        "RequestEntityTooLargeException",
-        f"{count} byte payload is too large for the {wishes.invocation_type.decode('latin-1')} "
-        f"invocation type (limit {limits.INVOKE_PAYLOAD_BYTES_MAX} bytes)",
-    )
+    is_event = wishes.invocation_type == b"Event"
+    most = limits.EVENT_PAYLOAD_BYTES_MAX if is_event else limits.INVOKE_PAYLOAD_BYTES_MAX
+    count = declared.decode("latin-1") if declared else f"more than {most}"
+    return too_large(count, wishes.invocation_type.decode("latin-1"), most)
 
 
 def _refusal(error: Throttled | PoolError) -> ApiError:

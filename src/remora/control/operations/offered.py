@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.control.operations import (
+    asynchronous,
     concurrency,
     events,
     functions,
@@ -28,6 +29,7 @@ INVOKE: Final = "Invoke"
 INVOKE_WITH_RESPONSE_STREAM: Final = "InvokeWithResponseStream"
 
 HANDLERS: Final[Mapping[str, Handler]] = {
+    "InvokeAsync": asynchronous.invoke_async,
     "DeleteFunctionConcurrency": concurrency.delete_function_concurrency,
     "DeleteProvisionedConcurrencyConfig": concurrency.delete_provisioned_concurrency_config,
     "GetFunctionConcurrency": concurrency.get_function_concurrency,

@@ -1,0 +1,123 @@
+"""What the queue of asynchronous invocations asks about functions, answered from the records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from remora.artifacts.archive import ArchiveError
+from remora.events.base import Event, Gone, NotReady, Policy
+from remora.resources import functions, versions
+from remora.resources.names import LATEST, Target, resolve_function
+from remora.runtimes.errors import RuntimeUnavailable
+from remora.spec.errors import ApiError
+from remora.spec.limits import EVENT_AGE_S_DEFAULT, EVENT_RETRIES_DEFAULT
+
+if TYPE_CHECKING:
+    from remora.control.context import Control
+    from remora.pool.base import Deployment
+    from remora.resources.records import FunctionVersion
+
+
+class MeasuringPool(Protocol):
+    """Who knows how much may run."""
+
+    def concurrency(self, function_arn: str) -> int:
+        """Return how many invocations on demand of a function there may be at once."""
+
+
+class EventFunctions:
+    """
+    The functions of a node, as events see them.
+
+    Args:
+        pool: Knows how much may run.
+    """
+
+    def __init__(self, pool: MeasuringPool) -> None:
+        self._pool = pool
+        self._begun: Control | None = None
+
+    def __repr__(self) -> str:
+        return f"<EventFunctions {'begun' if self._begun else 'new'}>"
+
+    def begin(self, control: Control) -> None:
+        """Answer from the records of a node from now on."""
+        self._begun = control
+
+    @property
+    def _control(self) -> Control:
+        assert self._begun is not None, "nobody can ask before the records are known"
+        return self._begun
+
+    def new_id(self) -> str:
+        """Return a fresh request id, a UUID."""
+        return self._control.new_id()
+
+    def policy(self, event: Event) -> Policy:
+        """
+        Return what is configured for an event.
+
+        Raises:
+            Gone: If there is no such function.
+        """
+        view = self._control.state.view
+        version = self._version(event)
+        function = view.functions[event.function]
+        found = view.event_invoke_configs.get(event.function, {}).get(event.qualifier or LATEST)
+        dead_letter = version.extra.get("DeadLetterConfig")
+        target = dead_letter.get("TargetArn") if isinstance(dead_letter, dict) else None
+        policy = Policy(
+            dead_letter=target,
+            is_blocked=function.reserved_concurrency == 0,
+            terminates_loops=function.recursive_loop == "Terminate",
+        )
+        if found is None:
+            return policy
+        return policy._replace(
+            retries=EVENT_RETRIES_DEFAULT if found.retry_attempts is None else found.retry_attempts,
+            age_s=EVENT_AGE_S_DEFAULT if found.event_age_s is None else found.event_age_s,
+            on_success=found.on_success,
+            on_failure=found.on_failure,
+        )
+
+    async def deployment(self, event: Event) -> Deployment:
+        """
+        Return what runs an event; an alias with weights draws lots for each try.
+
+        Raises:
+            Gone: If there is no such function.
+            NotReady: If it cannot be run now.
+        """
+        control = self._control
+        version = self._version(event)
+        alias = control.state.view.aliases.get(event.function, {}).get(event.qualifier or LATEST)
+        for number, weight in alias.weights.items() if alias is not None else ():
+            if control.draw() < weight:
+                version = self._version(event, number)
+        try:
+            return await control.deployments.make(functions.serving(control.state.view, version))
+        except (ApiError, ArchiveError, RuntimeUnavailable, OSError) as error:
+            raise NotReady(f"{event.invoked_arn} cannot be run now: {error}") from error
+
+    def target(self, arn: str) -> tuple[str, str | None] | None:
+        """Return name and qualifier of one of the node's functions; None if the ARN is of something else."""
+        if ":lambda:" not in arn:
+            return None
+        try:
+            target = resolve_function(self._control.place, arn)
+        except ApiError:
+            return None
+        if versions.lookup(self._control.state.view, target.name, target.version) is None:
+            return None
+        return target.name, target.qualifier
+
+    def concurrency(self, function: str) -> int:
+        """Return how many invocations on demand of a function there may be at once."""
+        return self._pool.concurrency(self._control.place.function_arn(function))
+
+    def _version(self, event: Event, qualifier: str | None = None) -> FunctionVersion:
+        target = Target(event.function, qualifier or event.qualifier)
+        version = versions.lookup(self._control.state.view, target.name, target.version)
+        if version is None:
+            raise Gone(f"there is no function {event.invoked_arn} any more")
+        return version
