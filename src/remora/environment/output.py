@@ -42,6 +42,14 @@ class Cutter(Protocol):
         """Nothing more comes: write what is unfinished."""
 
 
+def _before_character(text: bytes, place: int) -> int:
+    """Return where to cut at `place` or a little before it, so that no character of UTF-8 is torn."""
+    for back in range(4):
+        if text[place - back] & 0xC0 != 0x80:
+            return place - back
+    return place
+
+
 class Lines:
     """
     Text, a line each.
@@ -64,8 +72,9 @@ class Lines:
         else:
             self._partial += rest
         while len(self._partial) > LINE_BYTES_MAX:
-            self._write([self._partial[:LINE_BYTES_MAX].decode(errors="replace")], "")
-            self._partial = self._partial[LINE_BYTES_MAX:]
+            place = _before_character(self._partial, LINE_BYTES_MAX)
+            self._write([self._partial[:place].decode(errors="replace")], "")
+            self._partial = self._partial[place:]
 
     def end(self) -> None:
         """See `Cutter`."""

@@ -130,8 +130,10 @@ class Delivery:
         self.step()
 
     def when_flushed(self, call: Callable[[], None]) -> None:
-        """Deliver at once what waits, and call when it has arrived, or as soon as a delivery fails."""
+        """Deliver at once what waits or has failed, and call when it has arrived, or as soon as it fails."""
         self.queue.flush()
+        if self.queue.is_failing:
+            self.queue.retry()
         self.step()
         self._waiters.append(call)
         self._tell_flushed()
