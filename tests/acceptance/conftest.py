@@ -13,6 +13,7 @@ import pytest
 from .leftovers import leftovers
 from .nodes import Node, unique
 from .packages import ACTOR, PROBE, RUNTIME, actors, zip_directory
+from .services import Queue, moto_services
 
 
 @contextmanager
@@ -32,6 +33,19 @@ def running(data: Path, *arguments: str, **settings: Any) -> Iterator[Node]:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with running(tmp_path_factory.mktemp("node") / unique("data")) as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[str]:
+    """The endpoint of other AWS services."""
+    with moto_services() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def queue(services: str) -> Queue:
+    """A queue of SQS."""
+    return Queue(services)
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto.server import ThreadedMotoServer
 
 from .conftest import functions_on, running
 from .nodes import Node, eventually, unique
 from .packages import RUNTIME, zip_of
+from .services import client
 
 pytestmark = pytest.mark.slow
 
@@ -33,21 +32,8 @@ def handler(event, context):
     return None if "requestContext" in event else {"saw": event}
 """
 CODE = zip_of({"app.py": PROGRAM})
-CLIENTS: list[Any] = []
 ACCOUNT = "123456789012"
 """The account that moto plays."""
-
-
-@pytest.fixture(scope="module")
-def services() -> Iterator[str]:
-    """The endpoint of SQS, SNS, EventBridge and S3."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    while CLIENTS:
-        CLIENTS.pop().close()
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -61,44 +47,6 @@ def node(tmp_path_factory: pytest.TempPathFactory, services: str) -> Iterator[No
 def function(node: Node) -> Iterator[Any]:
     with functions_on(node) as create:
         yield lambda **settings: create(CODE, **settings)
-
-
-def client(service: str, endpoint: str) -> Any:
-    made = boto3.client(
-        service, "us-east-1", endpoint_url=endpoint, aws_access_key_id="any", aws_secret_access_key="any"
-    )
-    CLIENTS.append(made)
-    return made
-
-
-class Queue:
-    """A queue of moto's SQS."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._client = client("sqs", endpoint)
-        self._url = self._client.create_queue(QueueName=unique("queue"))["QueueUrl"]
-        found = self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
-        self.arn = found["Attributes"]["QueueArn"]
-
-    def message(self) -> dict[str, Any]:
-        """Wait for a message."""
-
-        def receive() -> Any:
-            got = self._client.receive_message(
-                QueueUrl=self._url, MessageAttributeNames=["All"], WaitTimeSeconds=1
-            )
-            return got.get("Messages")
-
-        (message,) = eventually(receive)
-        return message
-
-    def record(self) -> dict[str, Any]:
-        return json.loads(self.message()["Body"])
-
-
-@pytest.fixture
-def queue(services: str) -> Queue:
-    return Queue(services)
 
 
 def send(node: Node, name: str, event: Any, **members: Any) -> str:
