@@ -111,7 +111,8 @@ def test_a_function_may_print_whatever_it_likes(node, function):
         dropped = [int(count) for kind, count, _ in told if kind == "platform.logsDropped"]
         assert len(lines) + (dropped[-1] if dropped else 0) == 2 + 39
     # and the log has it all
-    messages = [line["message"] for line in read_log(node, name) if line["request_id"]]
+    written = read_log(node, name)
+    assert "without an end" in [line["message"] for line in written]
+    messages = [line["message"] for line in written if line["request_id"]]
     assert sum(message.count("ü") for message in messages) == 5_000_000
     assert not any("\ufffd" in message for message in messages if "ü" in message)
-    assert "without an end" in messages
