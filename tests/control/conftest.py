@@ -17,6 +17,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
 
 from remora.control.context import ControlSettings
 from remora.control.opening import open_control
@@ -31,6 +32,7 @@ from remora.pool.base import InvokeResult, ProvisionedStatus
 from remora.resources.names import Place
 from remora.runtimes.errors import RuntimeUnavailable
 from remora.runtimes.layout import RuntimeLayout
+from remora.spec import constraints, lambda_api
 from remora.store.base import StoreError
 from remora.store.sqlite import SqliteStore
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
     from remora.pool.base import Answer, Deployment, InvokeRequest
 
+API = lambda_api.load()
 ROLE = "arn:aws:iam::000000000000:role/anything"
 PLACE = Place("us-east-1", "000000000000")
 ARN = "arn:aws:lambda:us-east-1:000000000000"
@@ -117,6 +120,22 @@ class FakeProvisioning:
         return self.statuses.get((function, qualifier), ProvisionedStatus("IN_PROGRESS", 0, 0))
 
 
+def _check_reply(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """Compare a reply with what its model says: types, required members, bounds, patterns."""
+    shape = model.output_shape
+    streams = model.has_streaming_output or model.has_event_stream_output
+    if http_response.status_code >= 300 or shape is None or streams:
+        return
+    members = {name: value for name, value in parsed.items() if name != "ResponseMetadata"}
+    if model.name == "GetFunctionCodeSigningConfig" and not members:
+        return  # AWS answers so, too, where there is none
+    if members.get("LastUpdateStatusReasonCode") == "Creating":
+        del members["LastUpdateStatusReasonCode"]  # AWS says so, too, although the model does not know it
+    report = ParamValidator().validate(members, shape)
+    assert not report.has_errors(), f"{model.name}: {report.generate_report()}"
+    constraints.check(API.shapes, API.shapes[shape.name], members)
+
+
 class Node:
     """A running node, seen from a test: its parts, a boto3 client, raw HTTP."""
 
@@ -142,8 +161,8 @@ class Node:
         return self.client_of("lambda")
 
     def client_of(self, service: str) -> Any:
-        """Make a boto3 client that neither checks parameters nor tries again."""
-        return boto3.client(
+        """Make a boto3 client that does not check parameters nor try again, but checks every reply."""
+        client = boto3.client(
             service,
             region_name="us-east-1",
             endpoint_url=self.endpoint,
@@ -156,6 +175,8 @@ class Node:
                 read_timeout=60,
             ),
         )
+        client.meta.events.register("after-call.lambda", _check_reply)
+        return client
 
     def raw(
         self, method: str, path: str, body: bytes = b"", **headers: str

@@ -208,6 +208,12 @@ def test_a_bad_request_is_refused_in_the_words_of_aws(shared_node, members, code
             INVALID,
             "SnapStart is not offered by this node yet",
         ),
+        pytest.param(
+            {"SnapStart": {"ApplyOn": "PublishedVersions"}, "Runtime": "nodejs20.x"},
+            INVALID,
+            "nodejs20.x is not supported for SnapStart enabled functions.",
+            marks=pytest.mark.case("CP-112"),
+        ),
         ({"Timeout": "soon"}, "SerializationException", "STRING_VALUE can not be converted"),
         (
             {"Tags": {f"k{number}": "v" for number in range(51)}},

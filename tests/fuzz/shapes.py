@@ -68,6 +68,21 @@ PLAUSIBLE: dict[str, list[Any]] = {
     "Architectures": [["x86_64"], ["arm64"], ["x86_64", "arm64"], []],
     "Layers": [[], [f"{ARN}:layer:l:1"], [f"{ARN}:layer:l:1"] * 2, [f"{ARN}:layer:none:1"]],
     "PackageType": ["Zip", "Zip", "Image"],
+    "Name": ["live", "live", "1", "new"],
+    "FunctionVersion": ["1", "$LATEST", "2", "ALL"],
+    "StatementId": ["s", "s", "t"],
+    "Action": ["lambda:InvokeFunction", "lambda:GetLayerVersion", "*"],
+    "Principal": ["*", "000000000000", "s3.amazonaws.com", "nobody"],
+    "SourceArn": ["arn:aws:s3:::bucket"],
+    "Destination": [f"{ARN}:function:g", f"{ARN}:function:f", "arn:aws:sqs:us-east-1:000000000000:q", ""],
+    "ResourceArn": [f"{ARN}:function:f", f"{ARN}:function:f:1", f"{ARN}:function:f:live"],
+    "Policy": ['{"Statement":{"Effect":"Allow","Principal":"*","Action":"*"}}', "{", "[]"],
+    "AdditionalVersionWeights": [{}, {"1": 0.5}, {"2": 0.5}, {"1": 2}],
+    "S3Bucket": ["bucket", "none"],
+    "S3Key": ["k"],
+    "ReservedConcurrentExecutions": [0, 1, 900, 901],
+    "ProvisionedConcurrentExecutions": [1, 2, 901],
+    "RuntimeVersionArn": ["arn:aws:lambda:us-east-1::runtime:" + "0" * 64],
 }
 """By the name of a member; other members get values by their shapes."""
 

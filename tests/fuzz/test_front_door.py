@@ -37,7 +37,9 @@ def ask(tmp_path: Path, caplog):
         def run(method, target, headers, body):
             if next(numbers) % RENEWED_EVERY == 0:
                 with suppress(ClientError):
-                    node.create("f", wait=False)
+                    node.create("f", wait=False, Publish=True)
+                with suppress(ClientError):
+                    node.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1")
             line = target.encode("utf-8", "surrogatepass").replace(b"\r", b"").replace(b"\n", b"")
             lines = [f"{method} ".encode() + line.replace(b" ", b"+") + b" HTTP/1.1", b"Host: localhost"]
             lines += [f"{name}: {_on_one_line(value)}".encode() for name, value in headers]

@@ -9,7 +9,7 @@ import msgspec
 from remora.resources.layers import attach
 from remora.spec import limits, variables
 from remora.spec.errors import ApiError, invalid
-from remora.spec.runtimes import DEPRECATED
+from remora.spec.runtimes import DEPRECATED, SNAPSTART
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +67,6 @@ def refuse_not_offered(request: Mapping[str, Any]) -> None:
             raise invalid(f"{subject} are not offered by this node: remove {member}.")
     if request.get("PackageType", "Zip") != "Zip":
         raise invalid("Container images are not offered by this node: use PackageType Zip.")
-    if request.get("SnapStart", {}).get("ApplyOn", "None") != "None":
-        raise invalid("SnapStart is not offered by this node yet: set ApplyOn to None.")
     if request.get("S3ObjectStorageMode", "COPY") != "COPY":
         raise invalid("S3ObjectStorageMode REFERENCE is not offered by this node: use COPY.")
     if arn := request.get("CodeSigningConfigArn"):
@@ -98,6 +96,8 @@ def configure(
     for member, name in _PLAIN.items():
         if member in request:
             changes[name] = request[member]
+    if request.get("SnapStart", {}).get("ApplyOn", "None") != "None":
+        _refuse_snapstart(request.get("Runtime", base.runtime))
     if "Runtime" in request:
         check_runtime(runtimes, request["Runtime"])
     if "EphemeralStorage" in request:
@@ -142,6 +142,12 @@ def check_runtime(runtimes: Runtimes, name: str) -> None:
             f"The runtime {name} is not offered by this node. "
             f"It offers: {', '.join(runtimes.offered) or 'none'}"
         )
+
+
+def _refuse_snapstart(runtime: str) -> None:
+    if runtime not in SNAPSTART:
+        raise invalid(f"{runtime} is not supported for SnapStart enabled functions.")
+    raise invalid("SnapStart is not offered by this node yet: set ApplyOn to None.")
 
 
 def check_total_size(version: FunctionVersion) -> None:

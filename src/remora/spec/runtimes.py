@@ -1,4 +1,4 @@
-"""Runtime identifiers that AWS no longer lets anyone create functions with."""
+"""Runtime identifiers that AWS treats in a way of their own: no longer offered, or with SnapStart."""
 
 from __future__ import annotations
 
@@ -35,3 +35,18 @@ Members of the model's enumeration whose use is refused.
 
 Source: AWS Lambda Developer Guide, "Lambda runtimes", deprecated runtimes.
 """
+
+SNAPSTART: Final = frozenset(
+    {
+        "dotnet10",
+        "dotnet8",
+        "java11",
+        "java17",
+        "java21",
+        "java25",
+        "python3.12",
+        "python3.13",
+        "python3.14",
+    }
+)
+"""Source: AWS Lambda Developer Guide, "Improving startup performance with Lambda SnapStart"."""
