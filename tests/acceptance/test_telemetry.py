@@ -30,11 +30,17 @@ def program(language, directory):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["HTTP", "TCP"])
 @pytest.mark.parametrize("language", ["py", "c", *(["js"] if shutil.which("node") else [])])
-def test_subscribers_in_any_language(node, function, tmp_path, language):
+def test_subscribers_in_any_language(node, function, tmp_path, language, transport):
     # Given an extension that prints what it is told
     layers = [extension("listener", program(language, tmp_path))]
-    name = function(zip_of({"app.py": HANDLER}), layers=layers, Handler="app.handler")
+    name = function(
+        zip_of({"app.py": HANDLER}),
+        layers=layers,
+        Handler="app.handler",
+        variables={"LISTEN_OVER": transport},
+    )
 
     # When there are two invocations and a shutdown
     ids = [node.invoke(name, json.dumps(event).encode()).request_id for event in ("first", "raise")]

@@ -1,60 +1,84 @@
 #define _GNU_SOURCE
-/* An external extension that subscribes over TCP; a child of it prints every event that it hears of. */
-#include <arpa/inet.h>
+/* An external extension that subscribes, over TCP or HTTP as LISTEN_OVER says; a child of it prints every
+ * event that it hears of. */
+#include "client.h"
 #include <libgen.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-static char answer[65536];
+static char wish[1024];
 
-/* Send a request and wait for the whole answer; returns its body. */
-static char *ask(const char *method, const char *path, const char *header, const char *body)
+/* Print each object of an array of JSON on a line. */
+static void print_each(const char *text)
 {
-    char host[64], request[2048];
-    snprintf(host, sizeof host, "%s", getenv("AWS_LAMBDA_RUNTIME_API"));
-    char *colon = strchr(host, ':');
-    *colon = '\0';
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(colon + 1))};
-    inet_pton(AF_INET, host, &address.sin_addr);
-    int peer = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(peer, (struct sockaddr *)&address, sizeof address) != 0)
-        exit(1);
-    int length = snprintf(request, sizeof request,
-                          "%s %s HTTP/1.1\r\nHost: %s\r\n%s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
-                          method, path, host, header, strlen(body), body);
-    if (write(peer, request, (size_t)length) != length)
-        exit(1);
-    size_t have = 0;
-    ssize_t got;
-    while ((got = read(peer, answer + have, sizeof answer - 1 - have)) > 0)
-        have += (size_t)got;
-    answer[have] = '\0';
-    close(peer);
-    char *end = strstr(answer, "\r\n\r\n");
-    if (end == NULL)
-        exit(1);
-    *end = '\0';
-    return end + 4;
+    const char *start = NULL;
+    int depth = 0, is_string = 0;
+    for (; *text; text++) {
+        if (is_string) {
+            if (*text == '\\')
+                text++;
+            else if (*text == '"')
+                is_string = 0;
+        } else if (*text == '"') {
+            is_string = 1;
+        } else if (*text == '{' && depth++ == 0) {
+            start = text;
+        } else if (*text == '}' && --depth == 0) {
+            printf("heard: %.*s\n", (int)(text + 1 - start), start);
+        }
+    }
 }
 
-/* Take lines from one connection and print them, then whoever connects next. */
-static void listen_for_ever(int listener)
+/* Take lines and print them. */
+static void take_lines(FILE *peer)
+{
+    char *line = NULL;
+    size_t room = 0;
+    while (getline(&line, &room, peer) > 0)
+        printf("heard: %s", line);
+    free(line);
+}
+
+/* Take requests, print the events in their bodies, and answer. */
+static void take_requests(FILE *peer, int descriptor)
+{
+    static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    char *line = NULL;
+    size_t room = 0, length = 0;
+    while (getline(&line, &room, peer) > 0) {
+        if (strncasecmp(line, "content-length:", 15) == 0)
+            length = strtoul(line + 15, NULL, 10);
+        if (strcmp(line, "\r\n") != 0)
+            continue;
+        char *body = calloc(1, length + 1);
+        if (fread(body, 1, length, peer) == length)
+            print_each(body);
+        free(body);
+        if (write(descriptor, ok, sizeof ok - 1) < 0)
+            break;
+    }
+    free(line);
+}
+
+/* Serve one connection, then whoever connects next. */
+static void listen_for_ever(int listener, int is_tcp)
 {
     for (;;) {
-        FILE *peer = fdopen(accept(listener, NULL, NULL), "r");
-        char *line = NULL;
-        size_t room = 0;
-        while (peer != NULL && getline(&line, &room, peer) > 0)
-            printf("heard: %s", line);
+        int descriptor = accept(listener, NULL, NULL);
+        FILE *peer = fdopen(descriptor, "r");
+        if (peer == NULL)
+            continue;
+        if (is_tcp)
+            take_lines(peer);
+        else
+            take_requests(peer, descriptor);
+        fclose(peer);
     }
 }
 
 int main(int argc, char **argv)
 {
     char header[256];
+    int is_tcp = strcmp(getenv("LISTEN_OVER"), "TCP") == 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(4245)};
     int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -62,15 +86,16 @@ int main(int argc, char **argv)
         return 1;
     pid_t child = fork();
     if (child == 0)
-        listen_for_ever(listener);
+        listen_for_ever(listener, is_tcp);
     close(listener);
-    snprintf(header, sizeof header, "Lambda-Extension-Name: %s", basename(argv[argc - 1]));
-    ask("POST", "/2020-01-01/extension/register", header, "{\"events\":[\"INVOKE\",\"SHUTDOWN\"]}");
-    snprintf(header, sizeof header, "%.65s", strcasestr(answer, "lambda-extension-identifier: "));
-    printf("subscribed: %s\n", ask("PUT", "/2022-07-01/telemetry", header,
-                                   "{\"schemaVersion\":\"2022-12-13\",\"types\":[\"platform\",\"function\"],"
-                                   "\"buffering\":{\"timeoutMs\":25},\"destination\":{\"protocol\":\"TCP\",\"port\":4245}}"));
-    while (strstr(ask("GET", "/2020-01-01/extension/event/next", header, ""), "SHUTDOWN") == NULL)
+    enrol(basename(argv[argc - 1]), header);
+    snprintf(wish, sizeof wish,
+             "{\"schemaVersion\":\"2022-12-13\",\"types\":[\"platform\",\"function\"],"
+             "\"buffering\":{\"timeoutMs\":25},\"destination\":{%s}}",
+             is_tcp ? "\"protocol\":\"TCP\",\"port\":4245"
+                    : "\"protocol\":\"HTTP\",\"URI\":\"http://sandbox.localdomain:4245/\"");
+    printf("subscribed: %s\n", ask("PUT", "/2022-07-01/telemetry", header, wish));
+    while (strstr(next_event(header), "SHUTDOWN") == NULL)
         ;
     usleep(200 * 1000); /* what was sent may not have been printed yet */
     kill(child, SIGKILL);

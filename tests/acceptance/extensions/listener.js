@@ -1,6 +1,9 @@
 #!/usr/bin/env node
-// An external extension that subscribes through the Logs API over HTTP and prints every event that it hears of.
+// An external extension that subscribes through the Logs API, over TCP or HTTP as LISTEN_OVER says, and prints
+// every event that it hears of.
 const http = require("http");
+const net = require("net");
+const readline = require("readline");
 const path = require("path");
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
@@ -17,14 +20,20 @@ function ask(method, target, headers, body) {
   });
 }
 
-const server = http.createServer((request, answer) => {
+const isTcp = process.env.LISTEN_OVER === "TCP";
+const lines = (peer) => readline.createInterface({ input: peer }).on("line", (line) => console.log("heard:", line));
+const requests = (request, answer) => {
   let text = "";
   request.on("data", (part) => (text += part));
   request.on("end", () => {
     for (const event of JSON.parse(text)) console.log("heard:", JSON.stringify(event));
     answer.end("OK");
   });
-});
+};
+const server = isTcp ? net.createServer(lines) : http.createServer(requests);
+const destination = isTcp
+  ? { protocol: "TCP", port: 4244 }
+  : { protocol: "HTTP", URI: "http://sandbox.localdomain:4244/" };
 
 server.listen(4244, "0.0.0.0", async () => {
   const name = { "Lambda-Extension-Name": path.basename(process.argv[1]) };
@@ -35,7 +44,7 @@ server.listen(4244, "0.0.0.0", async () => {
     schemaVersion: "2021-03-18",
     types: ["platform", "function"],
     buffering: { timeoutMs: 25 },
-    destination: { protocol: "HTTP", URI: "http://sandbox.localdomain:4244/" },
+    destination,
   });
   console.log("subscribed:", (await ask("PUT", "/2020-08-15/logs", identity, wish)).text);
   for (;;) {

@@ -1,5 +1,5 @@
 #!/var/lang/bin/python3
-"""An external extension that subscribes over HTTP and prints every event that it hears of."""
+"""An external extension that subscribes, over TCP or HTTP as LISTEN_OVER says, and prints what it hears."""
 
 import http.client
 import json
@@ -8,13 +8,20 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, TCPServer
 
 
 def say(text):
     os.write(1, f"{text}\n".encode())
 
 
-class Handler(BaseHTTPRequestHandler):
+class Lines(StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            say(f"heard: {line.decode().strip()}")
+
+
+class Requests(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
@@ -28,7 +35,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-server = HTTPServer(("sandbox.localdomain", 4243), Handler)
+if os.environ["LISTEN_OVER"] == "TCP":
+    server = TCPServer(("sandbox.localdomain", 4243), Lines)
+    destination = {"protocol": "TCP", "port": 4243}
+else:
+    server = HTTPServer(("sandbox.localdomain", 4243), Requests)
+    destination = {"protocol": "HTTP", "URI": "http://sandbox.localdomain:4243/"}
 threading.Thread(target=server.serve_forever, daemon=True).start()
 link = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 name = {"Lambda-Extension-Name": Path(sys.argv[0]).name}
@@ -40,7 +52,7 @@ wish = {
     "schemaVersion": "2025-01-29",
     "types": ["platform", "function"],
     "buffering": {"timeoutMs": 25},
-    "destination": {"protocol": "HTTP", "URI": "http://sandbox.localdomain:4243/"},
+    "destination": destination,
 }
 link.request("PUT", "/2022-07-01/telemetry", json.dumps(wish), headers)
 say(f"subscribed: {link.getresponse().read().decode()}")
