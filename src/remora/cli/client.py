@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -115,8 +116,7 @@ def _request(
             connection.connect()
             if is_endless:
                 connection.sock.settimeout(None)
-            connection.request(method, url.path.rstrip("/") + path, headers={"Accept": "application/json"})
-            response = connection.getresponse()
+            response = _ask(connection, url, method, url.path.rstrip("/") + path)
         except (OSError, http.client.HTTPException) as error:
             raise CommandError(
                 f"could not reach a node at {endpoint} ({_reason(error)})",
@@ -128,6 +128,23 @@ def _request(
         yield response
     finally:
         connection.close()
+
+
+def _ask(
+    connection: http.client.HTTPConnection, url: SplitResult, method: str, target: str
+) -> http.client.HTTPResponse:
+    """Send a request, and again, signed, to a node that asks for keys."""
+    accept = {"Accept": "application/json"}
+    connection.request(method, target, headers=accept)
+    response = connection.getresponse()
+    if response.status != http.client.FORBIDDEN:
+        return response
+    response.read()
+    signing = importlib.import_module("remora.cli.signing")  # botocore takes a moment to load
+    connection.request(
+        method, target, headers=accept | signing.signed_headers(connection, url, method, target)
+    )
+    return connection.getresponse()
 
 
 def _connection(url: SplitResult) -> http.client.HTTPConnection:

@@ -15,7 +15,7 @@ import remora
 from remora.cli.choices import driver_option, network_option
 from remora.cli.errors import UNREACHABLE, CommandError
 from remora.node.node import run_node
-from remora.node.settings import DEFAULT_PORT, NodeError, NodeSettings
+from remora.node.settings import DEFAULT_PORT, LOOPBACK, NodeError, NodeSettings
 from remora.node.temporary import sweep_now, temporary_data
 from remora.telemetry.log_files import LogLimits
 
@@ -45,6 +45,20 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
     default=DEFAULT_PORT,
     show_default=True,
     help="0: any free port.",
+)
+@click.option(
+    "--host",
+    default=LOOPBACK,
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address to listen on. One that other machines can reach needs --auth keys.",
+)
+@click.option(
+    "--auth",
+    type=click.Choice(["open", "keys"]),
+    default="open",
+    show_default=True,
+    help="open: any credentials do. keys: every request is signed with a key of `remora keys`.",
 )
 @click.option(
     "--data",
@@ -116,6 +130,8 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
 def command(
     *,
     port: int,
+    host: str,
+    auth: str,
     data: Path | None,
     driver: str,
     region: str,
@@ -141,6 +157,8 @@ def command(
         settings = NodeSettings(
             data=kept,
             port=port,
+            host=host,
+            asks_for_keys=auth == "keys",
             driver=driver,
             region=region,
             account=account,
@@ -200,18 +218,23 @@ def _directory(data: Path | None) -> Iterator[Path]:
 def _announcement(info: NodeInfo, data: Path, *, is_temporary: bool) -> str:
     keeping = "  (temporary: removed at exit; to keep it: --data DIR)" if is_temporary else ""
     isolation = f"{info.driver}  (NO ISOLATION)" if info.driver == "process" else info.driver
+    credentials = "any: only this machine can reach the node"
+    example = 'aws_access_key_id="any", aws_secret_access_key="any"'
+    if info.asks_for_keys:
+        credentials = f"a key of this node: remora keys create NAME --data {data}"
+        example = "aws_access_key_id=…, aws_secret_access_key=…"
     return f"""\
 Remora {remora.__version__} is ready; Ctrl-C ends it.
 
   endpoint     {info.endpoint}
   region       {info.region}
-  credentials  any: only this machine can reach the node
+  credentials  {credentials}
   data         {data}{keeping}
   isolation    {isolation}
 
   import boto3
   remora = boto3.client("lambda", "{info.region}", endpoint_url="{info.endpoint}",
-                        aws_access_key_id="any", aws_secret_access_key="any")
+                        {example})
   print(remora.list_functions()["Functions"])
 """
 
@@ -223,6 +246,7 @@ def _document(info: NodeInfo, data: Path) -> bytes:
             "region": info.region,
             "account": info.account,
             "driver": info.driver,
+            "auth": "keys" if info.asks_for_keys else "open",
             "missing": info.missing,
             "data": str(data),
             "pid": os.getpid(),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from remora.control.context import Control
+    from remora.control.gate import Gate
     from remora.http.exchange import Exchange
 
 _log = logging.getLogger("remora.control")
@@ -64,11 +65,19 @@ class LambdaService:
     Args:
         control: What the operations are given.
         neighbours: Other AWS services behind the same endpoint, by their names in the scope of signatures.
+        gate: Who lets requests in; None lets in everybody.
     """
 
-    def __init__(self, control: Control, neighbours: Mapping[str, Service] | None = None) -> None:
+    def __init__(
+        self,
+        control: Control,
+        neighbours: Mapping[str, Service] | None = None,
+        *,
+        gate: Gate | None = None,
+    ) -> None:
         self._control = control
         self._neighbours = neighbours or {}
+        self._gate = gate
         self._invocations = Invocations(control)
         self._find = lru_cache(_ROUTES_MAX)(control.api.route)
 
@@ -90,11 +99,23 @@ class LambdaService:
     def ended(self, exchange: Exchange) -> None:
         """Begin what answers."""
         try:
-            if self._begin_warm(exchange):
-                return
-            self._control.spawn(self._answer(exchange), exchange.path.decode("latin-1"))
+            if self._gate is not None:
+                self._control.spawn(self._admit(self._gate, exchange), "admit")
+            elif not self._begin_warm(exchange):
+                self._control.spawn(self._answer(exchange), exchange.path.decode("latin-1"))
         except RuntimeError:
             self._refuse(exchange, ApiError("ServiceException", "The node is shutting down."))
+
+    async def _admit(self, gate: Gate, exchange: Exchange) -> None:
+        """Answer one request if it may be; download links carry a signature of their own."""
+        try:
+            if not exchange.path.startswith(PREFIX) and not await gate.admits(exchange, service_of(exchange)):
+                return
+        except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
+            self._fail(exchange, error)
+            return
+        if not self._begin_warm(exchange):
+            await self._answer(exchange)
 
     def _begin_warm(self, exchange: Exchange) -> bool:
         """Begin an invocation like an earlier one without a task; False if it is something else."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ipaddress
 import secrets
 import signal
 import socket
@@ -19,7 +20,11 @@ from typing import TYPE_CHECKING
 import uvloop
 
 import remora
+from remora.auth.keys import KeyFile
+from remora.auth.sessions import Sessions
+from remora.control.callers import Callers
 from remora.control.context import ControlSettings
+from remora.control.gate import Gate
 from remora.control.opening import open_control
 from remora.control.scaling import Scaling
 from remora.control.service import LambdaService, Service
@@ -37,9 +42,10 @@ from remora.node.api import NodeApi
 from remora.node.asynchronous import NodeEvents
 from remora.node.drivers import exporter, record_store, sandbox_driver
 from remora.node.front import Front
+from remora.node.guard import Guarded
 from remora.node.log_lines import LogLines
 from remora.node.prometheus import Page
-from remora.node.settings import NodeError, NodeInfo
+from remora.node.settings import KEYS, NodeError, NodeInfo
 from remora.pool.pool import Pool
 from remora.pool.settings import PoolSettings
 from remora.resources.names import Place
@@ -56,9 +62,9 @@ from remora.telemetry.timeline import Timelines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from remora.http.exchange import Application
     from remora.node.settings import NodeSettings
 
-HOST = "127.0.0.1"
 """Only this machine can reach a node: requests are not authenticated yet."""
 DRAIN_S = 5.0
 """How long running invocations are waited for when the node ends."""
@@ -120,9 +126,9 @@ class Node:
 
     async def _start(self) -> NodeInfo:
         settings = self._settings
-        listener = _listen(settings.port)
+        listener = _listen(settings)
         self._stack.callback(listener.close)
-        endpoint = f"http://{HOST}:{listener.getsockname()[1]}"
+        endpoint = _endpoint(listener)
         environments = settings.data / "environments"
         environments.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(str(settings.data.resolve()).encode()).hexdigest()[:12]
@@ -137,6 +143,7 @@ class Node:
             self._stack.push_async_callback(export.close)
             export.start()
         self._stack.push_async_callback(self._logs.flush)
+        sessions = Sessions(secrets.token_bytes(32))
         pool = Pool(
             driver,
             PoolSettings(
@@ -145,6 +152,7 @@ class Node:
                 concurrency=settings.concurrency,
                 idle_s=settings.idle_s,
                 network=settings.network,
+                sessions=sessions,
             ),
             clock=self._clock,
             logs=self._logs,
@@ -205,7 +213,14 @@ class Node:
             LOGS: logs_service(self._logs, control.place, self._clock, new_uuid),
             CLOUDWATCH: cloudwatch_service(self._meters.metrics, self._clock, new_uuid),
         }
-        server = Server(Front(node_api, LambdaService(control, neighbours)), listener, _LIMITS)
+        pages: Application = node_api
+        gate = None
+        if settings.asks_for_keys:
+            keys = KeyFile(settings.data / KEYS)
+            callers = Callers(keys, sessions, control.place, self._clock, control.state)
+            pages, gate = Guarded(node_api, callers, self._requests), Gate(callers, control)
+        services = LambdaService(control, neighbours, gate=gate)
+        server = Server(Front(pages, services), listener, _LIMITS)
         self._stack.push_async_callback(server.close)
         self._stack.push_async_callback(self._end_streams)
         self._stack.push_async_callback(self._environments.close)
@@ -213,7 +228,9 @@ class Node:
         self._stack.callback(events.queue.stop)
         await events.start(control)
         await server.start()
-        return NodeInfo(endpoint, settings.region, settings.account, driver.name, missing)
+        return NodeInfo(
+            endpoint, settings.region, settings.account, driver.name, missing, settings.asks_for_keys
+        )
 
     async def _end_streams(self) -> None:
         """Let followers of the logs read what there is."""
@@ -225,12 +242,26 @@ class Node:
         await self._streams.close()
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(settings: NodeSettings) -> socket.socket:
+    host, port = settings.host, settings.port
     try:
-        return socket.create_server((HOST, port), backlog=1024)
+        address = ipaddress.ip_address(host)
+    except ValueError as error:
+        raise NodeError(f"{host!r} is not an IP address", "give one of this machine's, or 0.0.0.0") from error
+    if not address.is_loopback and not settings.asks_for_keys:
+        text = f"whoever reaches {host} could run anything on this machine"
+        raise NodeError(text, "ask for keys: --auth keys (see `remora keys`)")
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        text = f"the node could not listen on {HOST}:{port}: {error.strerror}"
+        text = f"the node could not listen on {host}:{port}: {error.strerror}"
         raise NodeError(text, "choose another port, or 0 for any free one") from error
+
+
+def _endpoint(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run_node(settings: NodeSettings, on_ready: Callable[[NodeInfo], None]) -> None:

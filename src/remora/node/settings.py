@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from remora.sandbox.base import Network
 
 DEFAULT_PORT = 9000
+LOOPBACK = "127.0.0.1"
+KEYS = "keys.json"
+"""The file with the keys, in the data directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,9 @@ class NodeSettings:
 
     Args:
         data: Directory of everything that is kept; made if it is not there.
-        port: TCP port on the loopback interface; 0 takes a free one.
+        port: TCP port; 0 takes a free one.
+        host: Address to listen on; one that others can reach needs `asks_for_keys`.
+        asks_for_keys: True if every request must be signed with a key of this node.
         driver: Sandbox driver, `bubblewrap` or `process`.
         region: AWS region that the node plays.
         account: Account number, 12 digits.
@@ -40,6 +45,8 @@ class NodeSettings:
 
     data: Path
     port: int = DEFAULT_PORT
+    host: str = LOOPBACK
+    asks_for_keys: bool = False
     driver: str = "bubblewrap"
     region: str = "us-east-1"
     account: str = "000000000000"
@@ -64,6 +71,7 @@ class NodeInfo:
         account: Its account number.
         driver: Its sandbox driver.
         missing: What this machine cannot do for it, one sentence each.
+        asks_for_keys: True if requests must be signed.
     """
 
     endpoint: str
@@ -71,6 +79,7 @@ class NodeInfo:
     account: str
     driver: str
     missing: tuple[str, ...]
+    asks_for_keys: bool = False
 
 
 class NodeError(Exception):

@@ -17,6 +17,7 @@ from remora.telemetry.journal import Journal
 from remora.telemetry.system_log import SystemLog
 
 if TYPE_CHECKING:
+    from remora.auth.sessions import Sessions
     from remora.environment.base import Deployment
     from remora.environment.environment import Owner
     from remora.environment.snapshots import Snapshots
@@ -109,7 +110,7 @@ class Maker:
             self._settings.region,
             function.log_group,
             stream,
-            new_credentials(now_ms),
+            new_credentials(self._settings.sessions, function, now_ms),
             initialization_type,
             has_telemetry=self._settings.has_telemetry,
             credentials_token=new_uuid(),
@@ -184,7 +185,6 @@ def _application_log(function: FunctionVersion) -> ApplicationLog | None:
     return ApplicationLog(function.logging("ApplicationLogLevel", "INFO"))
 
 
-def new_credentials(now_ms: int) -> Credentials:
-    """Return temporary credentials that nobody has had before; `now_ms` is milliseconds since 1970."""
-    expires_ms = now_ms + CREDENTIALS_S * 1000
-    return Credentials(f"ASIA{random_hex(16).upper()}", random_hex(40), random_hex(120), expires_ms)
+def new_credentials(sessions: Sessions, function: FunctionVersion, now_ms: int) -> Credentials:
+    """Return temporary credentials of a function's role; `now_ms` is milliseconds since 1970."""
+    return Credentials(*sessions.issue(function.role, function.name, now_ms + CREDENTIALS_S * 1000))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remora.auth.sessions import Sessions
 from remora.lifecycle.machine import Budgets
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class PoolSettings:
             another one is made, MiB.
         network: What the processes of an environment can reach.
         budgets: Time limits of an environment; those of Lambda unless tests shorten them.
+        sessions: Makes the credentials of environments.
         has_telemetry: False: extensions hear that there is no Telemetry API and no Logs API, as they do in
             emulators that have none.
     """
@@ -49,4 +52,5 @@ class PoolSettings:
     memory_reserve_mib: int = 256
     network: Network = "none"
     budgets: Budgets = field(default_factory=Budgets)
+    sessions: Sessions = field(default_factory=lambda: Sessions(secrets.token_bytes(32)))
     has_telemetry: bool = True

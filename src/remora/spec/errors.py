@@ -46,6 +46,7 @@ ERRORS: Final[Mapping[str, ErrorKind]] = {
     "ServiceQuotaExceededException": ErrorKind(402, "Message"),
     "AccessDeniedException": ErrorKind(403, "Message"),
     "ExpiredTokenException": ErrorKind(403),
+    "IncompleteSignatureException": ErrorKind(403),
     "InvalidSignatureException": ErrorKind(403),
     "MissingAuthenticationTokenException": ErrorKind(403),
     "UnrecognizedClientException": ErrorKind(403),

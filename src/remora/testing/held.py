@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from remora.auth.sessions import Sessions
 from remora.environment.base import InvokeRequest, InvokeResult
 from remora.kit.clock import SystemClock
 from remora.kit.ids import new_uuid, random_hex
@@ -94,8 +95,8 @@ class Held:
     async def restore(self, loading_us: int = 0) -> Credentials:
         """Restore it, and wait until it is available or was abandoned; return its new credentials."""
         now_ms = self.clock.wall_ms()
-        credentials = new_credentials(now_ms)
         function = self.environment.deployment.function
+        credentials = new_credentials(Sessions(bytes(32)), function, now_ms)
         self._streams.append(log_stream(function, random_hex(32), now_ms))
         self.environment.restore(self._streams[-1], credentials, loading_us)
         while not self.is_available and self.failure is None:

@@ -1,0 +1,1 @@
+"""Who calls: signatures, keys, temporary credentials, and what policies allow."""

@@ -1,0 +1,148 @@
+"""
+The keys of a node's callers, in one file: made by `remora keys`, read by the node.
+
+The file is replaced as a whole, so a reader sees all of a change or nothing; who changes it holds a lock. A
+running node looks again when the file is another than the one it read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from remora.kit.ids import random_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Key(msgspec.Struct, frozen=True):
+    """
+    One key.
+
+    Args:
+        access_key_id: `AKIA` and 16 characters.
+        secret_access_key: 40 characters.
+        name: Who it is for; the last part of the caller's ARN, `user/<name>`.
+        created: When, ISO 8601 in UTC.
+    """
+
+    access_key_id: str
+    secret_access_key: str
+    name: str
+    created: str
+
+
+class KeysError(Exception):
+    """The keys cannot be read or changed; the text says why."""
+
+
+class KeyFile:
+    """
+    The keys in `path`.
+
+    Args:
+        path: The file; none means no keys. Only its owner may read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, Key] = {}
+        self._stamp: tuple[int, int, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"<KeyFile {self._path}>"
+
+    def find(self, access_key_id: str) -> Key | None:
+        """
+        Return a key, None if there is none; costs a look at the file's date.
+
+        Raises:
+            KeysError: If the file is damaged.
+        """
+        stamp = self._look()
+        if stamp != self._stamp:
+            self._known = {key.access_key_id: key for key in self.all()}
+            self._stamp = stamp
+        return self._known.get(access_key_id)
+
+    def all(self) -> list[Key]:
+        """
+        Return all keys, oldest first.
+
+        Raises:
+            KeysError: If the file is damaged.
+        """
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[Key])
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise KeysError(f"the keys in {self._path} cannot be read: {error.strerror}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise KeysError(f"the keys in {self._path} are damaged: {error}") from error
+
+    def create(self, name: str, created: str) -> Key:
+        """
+        Make a key.
+
+        Raises:
+            KeysError: If it could not be written.
+        """
+        key = Key(f"AKIA{random_hex(16).upper()}", random_hex(40), name, created)
+        self._change(lambda keys: [*keys, key])
+        return key
+
+    def delete(self, access_key_id: str) -> bool:
+        """
+        Delete a key; False if there is none of that identifier.
+
+        Raises:
+            KeysError: If it could not be written.
+        """
+        before = len(self.all())
+        return (
+            len(self._change(lambda keys: [key for key in keys if key.access_key_id != access_key_id]))
+            < before
+        )
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _change(self, change: Callable[[list[Key]], list[Key]]) -> list[Key]:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                keys = change(self.all())
+                self._replace(msgspec.json.format(msgspec.json.encode(keys), indent=1))
+        except OSError as error:
+            raise KeysError(f"the keys in {self._path} cannot be changed: {error.strerror}") from error
+        return keys
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _replace(self, content: bytes) -> None:
+        number, name = tempfile.mkstemp(prefix=".keys-", dir=self._path.parent)  # mode 0600
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self._path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise

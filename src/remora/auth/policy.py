@@ -1,0 +1,287 @@
+"""
+What policies allow: the statements of a caller and of a resource, judged for one action on one resource.
+
+Strict where it does not understand: a statement with a member, an operator or a condition key that is not
+known here never allows, and always denies if it is a Deny.
+
+Source: AWS IAM user guide, "Policy evaluation logic", "IAM JSON policy elements reference".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import datetime
+from enum import Enum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+Statement = dict[str, Any]
+
+
+class Verdict(Enum):
+    """What a set of statements says."""
+
+    DENY = "an explicit deny"
+    ALLOW = "an allow"
+    SILENT = "no statement applies"
+
+
+class Question(NamedTuple):
+    """
+    What is asked for.
+
+    Args:
+        action: `lambda:InvokeFunction`.
+        resource: ARN, `*` if the action is about none.
+        principal: ARN of the caller; empty for nobody in particular.
+        account: Account of the caller, 12 digits; empty for nobody in particular.
+        context: Condition keys in lower case, with their values.
+        role: ARN of the role that the caller has taken on; empty if it is none.
+    """
+
+    action: str
+    resource: str
+    principal: str = ""
+    account: str = ""
+    context: Mapping[str, str] = {}
+    role: str = ""
+
+
+def statements(document: Mapping[str, Any]) -> list[Statement]:
+    """Return the statements of a policy document; one alone need not be a list."""
+    found = document.get("Statement", [])
+    return list(found) if isinstance(found, list) else [found]
+
+
+def judge(policy: Iterable[Statement], question: Question) -> Verdict:
+    """
+    Judge by statements of an identity; `Principal` has no place in them.
+
+    Returns:
+        An explicit deny goes before any allow.
+    """
+    return _judge(policy, question, _applies_to_identity)
+
+
+def judge_resource(policy: Iterable[Statement], question: Question) -> Verdict:
+    """Judge by the statements of a resource's own policy, which name whom they are for."""
+    return _judge(policy, question, _applies_to_principal)
+
+
+def _judge(
+    policy: Iterable[Statement], question: Question, is_for: Callable[[Statement, Question], bool | None]
+) -> Verdict:
+    verdict = Verdict.SILENT
+    for statement in policy:
+        effect = statement.get("Effect") if isinstance(statement, dict) else None
+        applies = _applies(statement, question, is_for) if effect in ("Allow", "Deny") else None
+        if effect == "Allow":
+            if applies:
+                verdict = Verdict.ALLOW
+        elif applies or applies is None:
+            return Verdict.DENY
+    return verdict
+
+
+_MEMBERS: Final = {
+    "Sid",
+    "Effect",
+    "Action",
+    "NotAction",
+    "Resource",
+    "NotResource",
+    "Principal",
+    "NotPrincipal",
+    "Condition",
+}
+
+
+def _applies(
+    statement: Statement, question: Question, is_for: Callable[[Statement, Question], bool | None]
+) -> bool | None:
+    """Tell if a statement applies; None if that is beyond us."""
+    if not _MEMBERS.issuperset(statement):
+        return None
+    parts = (
+        _names(statement, "Action", question.action.lower(), str.lower),
+        _names(statement, "Resource", question.resource, str),
+        is_for(statement, question),
+        _holds(statement.get("Condition", {}), question),
+    )
+    if False in parts:
+        return False
+    return None if None in parts else True
+
+
+def _names(statement: Statement, member: str, asked: str, prepare: Callable[[str], str]) -> bool | None:
+    """Tell if `member` names what is asked for, or its opposite does not."""
+    wanted, unwanted = _texts(statement.get(member)), _texts(statement.get(f"Not{member}"))
+    if (member in statement) == (f"Not{member}" in statement) or wanted is None or unwanted is None:
+        return None
+    if member in statement:
+        return any(_is_like(asked, prepare(pattern)) for pattern in wanted)
+    return not any(_is_like(asked, prepare(pattern)) for pattern in unwanted)
+
+
+def _texts(value: Any) -> list[str] | None:
+    """Return what is given as one text or many; None if it is neither."""
+    found = value if isinstance(value, list) else [] if value is None else [value]
+    return found if all(isinstance(each, str) for each in found) else None
+
+
+@lru_cache(maxsize=4096)
+def _pattern(text: str) -> re.Pattern[str]:
+    parts = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in text)
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def _is_like(text: str, pattern: str) -> bool:
+    return pattern == "*" or _pattern(pattern).fullmatch(text) is not None
+
+
+# --- whom a statement is for --------------------------------------------------------------------------------
+
+
+def _applies_to_identity(statement: Statement, _: Question) -> bool | None:
+    return None if "Principal" in statement or "NotPrincipal" in statement else True
+
+
+def _applies_to_principal(statement: Statement, question: Question) -> bool | None:
+    principal = statement.get("Principal")
+    if "NotPrincipal" in statement or principal is None:
+        return None
+    if principal == "*":
+        return True
+    if not isinstance(principal, dict):
+        return None
+    named = _texts(principal.get("AWS"))
+    if named is None:
+        return None
+    return any(_is_principal(name, question) for name in named)
+
+
+def _is_principal(name: str, question: Question) -> bool:
+    if name == "*":
+        return True
+    if not question.account:
+        return False
+    if name in (question.account, f"arn:aws:iam::{question.account}:root"):
+        return True
+    return name in (question.principal, question.role)
+
+
+# --- conditions ---------------------------------------------------------------------------------------------
+
+
+def _number(compare: Callable[[float, float], bool]) -> Callable[[str, str], bool]:
+    return lambda given, wanted: compare(float(given), float(wanted))
+
+
+def _date(compare: Callable[[float, float], bool]) -> Callable[[str, str], bool]:
+    return lambda given, wanted: compare(_moment(given), _moment(wanted))
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp() if "-" in text else float(text)
+
+
+def _is_in_network(given: str, wanted: str) -> bool:
+    return ipaddress.ip_address(given) in ipaddress.ip_network(wanted, strict=False)
+
+
+def _equals_loosely(given: str, wanted: str) -> bool:
+    return given.lower() == wanted.lower()
+
+
+_TESTS: Final[dict[str, tuple[Callable[[str, str], bool], bool]]] = {
+    "StringEquals": (str.__eq__, True),
+    "StringNotEquals": (str.__eq__, False),
+    "StringEqualsIgnoreCase": (_equals_loosely, True),
+    "StringNotEqualsIgnoreCase": (_equals_loosely, False),
+    "StringLike": (_is_like, True),
+    "StringNotLike": (_is_like, False),
+    "ArnEquals": (_is_like, True),
+    "ArnNotEquals": (_is_like, False),
+    "ArnLike": (_is_like, True),
+    "ArnNotLike": (_is_like, False),
+    "Bool": (_equals_loosely, True),
+    "NumericEquals": (_number(float.__eq__), True),
+    "NumericNotEquals": (_number(float.__eq__), False),
+    "NumericLessThan": (_number(float.__lt__), True),
+    "NumericLessThanEquals": (_number(float.__le__), True),
+    "NumericGreaterThan": (_number(float.__gt__), True),
+    "NumericGreaterThanEquals": (_number(float.__ge__), True),
+    "DateEquals": (_date(float.__eq__), True),
+    "DateNotEquals": (_date(float.__eq__), False),
+    "DateLessThan": (_date(float.__lt__), True),
+    "DateLessThanEquals": (_date(float.__le__), True),
+    "DateGreaterThan": (_date(float.__gt__), True),
+    "DateGreaterThanEquals": (_date(float.__ge__), True),
+    "IpAddress": (_is_in_network, True),
+    "NotIpAddress": (_is_in_network, False),
+}
+"""Operators: how one value is tested, and whether one that passes is wanted or unwanted."""
+
+_KNOWN_KEYS: Final = frozenset(
+    {
+        "aws:currenttime",
+        "aws:epochtime",
+        "aws:principalaccount",
+        "aws:principalarn",
+        "aws:securetransport",
+        "aws:sourceaccount",
+        "aws:sourcearn",
+        "aws:sourceip",
+        "aws:useragent",
+        "lambda:eventsourcetoken",
+        "lambda:functionurlauthtype",
+        "lambda:invokedviafunctionurl",
+    }
+)
+"""Keys whose absence from a request means something: that it has no such value."""
+
+
+def _holds(condition: Any, question: Question) -> bool | None:
+    """Tell if every operator holds for every key; None if one is beyond us."""
+    if not isinstance(condition, dict):
+        return None
+    results = [
+        _holds_for(operator, key.lower(), _texts_of(values), question.context)
+        for operator, keys in condition.items()
+        for key, values in (keys.items() if isinstance(keys, dict) else [("", None)])
+    ]
+    if False in results:
+        return False
+    return None if None in results else True
+
+
+def _texts_of(values: Any) -> list[str] | None:
+    """Return the values of a condition key as texts: JSON's booleans and numbers are allowed, too."""
+    found = values if isinstance(values, list) else [values]
+    texts = [str(each).lower() if isinstance(each, bool) else each for each in found]
+    texts = [str(each) if isinstance(each, int | float) else each for each in texts]
+    return _texts(texts) if None not in texts else None
+
+
+def _holds_for(
+    operator: str, key: str, wanted: Sequence[str] | None, context: Mapping[str, str]
+) -> bool | None:
+    if wanted is None or (key not in _KNOWN_KEYS and key not in context):
+        return None
+    given = context.get(key)
+    if operator == "Null":
+        return (given is None) == (wanted == ["true"])
+    name = operator.removesuffix("IfExists")
+    if name not in _TESTS:
+        return None
+    test, is_wanted = _TESTS[name]
+    if given is None:
+        return name != operator or not is_wanted
+    try:
+        return any(test(given, each) for each in wanted) == is_wanted
+    except ValueError:
+        return None

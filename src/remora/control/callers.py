@@ -1,0 +1,137 @@
+"""Who calls: the signature of a request is checked against the keys that the node knows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from remora.auth import sigv4
+from remora.auth.keys import KeysError
+from remora.auth.sigv4 import SignatureError
+
+if TYPE_CHECKING:
+    from remora.auth.keys import KeyFile
+    from remora.auth.sessions import Sessions
+    from remora.control.state import State
+    from remora.http.exchange import Exchange
+    from remora.kit.clock import Clock
+    from remora.resources.names import Place
+
+_LARGE_BODY_BYTES: Final = 256 * 1024
+"""From here on a body is digested in a thread."""
+_GLOBAL: Final = ("iam", "sts")
+"""Services whose clients may sign for us-east-1 wherever they are."""
+
+
+class Caller(NamedTuple):
+    """
+    Who calls.
+
+    Args:
+        arn: `arn:aws:iam::…:user/…` or `arn:aws:sts::…:assumed-role/…`.
+        role: ARN of the role that was taken on; empty for the owner of a key, who may do everything.
+    """
+
+    arn: str
+    role: str = ""
+
+
+class _Known(NamedTuple):
+    secret: str
+    caller: Caller
+    expires_ms: int | None
+    token: str = ""
+
+
+class Callers:
+    """
+    Tells who signed a request.
+
+    Args:
+        keys: Keys of people and programs.
+        sessions: Credentials of environments.
+        place: Region and account of this node.
+        clock: The node's clock.
+        state: The records, for sessions that STS gave out.
+    """
+
+    def __init__(self, keys: KeyFile, sessions: Sessions, place: Place, clock: Clock, state: State) -> None:
+        self._keys = keys
+        self._sessions = sessions
+        self._place = place
+        self._clock = clock
+        self._state = state
+
+    def __repr__(self) -> str:
+        return f"<Callers {self._keys!r}>"
+
+    async def identify(self, exchange: Exchange, service: str) -> Caller:
+        """
+        Check the signature of a complete request.
+
+        Args:
+            exchange: The request.
+            service: What it is for, as in scopes.
+
+        Raises:
+            SignatureError: It is not signed, or not as it should be.
+        """
+        request = sigv4.Signed(exchange.method, exchange.path, exchange.query, exchange.headers)
+        claim = sigv4.read_claim(request)
+        if claim is None:
+            raise SignatureError("MissingAuthenticationTokenException", "Missing Authentication Token")
+        self._check_scope(claim, service)
+        known = self._find(claim)
+        if len(exchange.body) < _LARGE_BODY_BYTES:
+            self._verify(claim, known.secret, request, exchange.body)
+        else:
+            await asyncio.to_thread(self._verify, claim, known.secret, request, exchange.body)
+        if known.expires_ms is not None and known.expires_ms <= self._clock.wall_ms():
+            text = "The security token included in the request is expired"
+            raise SignatureError("ExpiredTokenException", text)
+        return known.caller
+
+    def _verify(self, claim: sigv4.Claim, secret: str, request: sigv4.Signed, body: bytes) -> None:
+        digest = sigv4.payload_digest(claim, request, body)
+        sigv4.verify(claim, secret, request, digest, self._clock.wall_ms() / 1000)
+        if digest.startswith(sigv4.SIGNED_CHUNKS):
+            sigv4.check_chunks(claim, secret, body)
+
+    def _check_scope(self, claim: sigv4.Claim, service: str) -> None:
+        if claim.service != service:
+            text = f"Credential should be scoped to correct service: '{service}'."
+            raise SignatureError("InvalidSignatureException", text)
+        if claim.region != self._place.region and not (service in _GLOBAL and claim.region == "us-east-1"):
+            raise SignatureError(
+                "InvalidSignatureException", "Credential should be scoped to a valid region."
+            )
+
+    def _find(self, claim: sigv4.Claim) -> _Known:
+        known = self._session(claim) if claim.access_key.startswith("ASIA") else self._key(claim)
+        if known is None or known.token != claim.token:
+            text = "The security token included in the request is invalid."
+            raise SignatureError("UnrecognizedClientException", text)
+        return known
+
+    def _key(self, claim: sigv4.Claim) -> _Known | None:
+        try:
+            key = self._keys.find(claim.access_key)
+        except KeysError as error:
+            raise SignatureError("ServiceException", str(error)) from error
+        if key is None:
+            return None
+        arn = f"arn:aws:iam::{self._place.account}:user/{key.name}"
+        return _Known(key.secret_access_key, Caller(arn), None)
+
+    def _session(self, claim: sigv4.Claim) -> _Known | None:
+        account = self._place.account
+        session = self._state.view.sessions.get(claim.access_key)
+        if session is not None:
+            role = f"arn:aws:iam::{account}:role/{session.role}"
+            return _Known(session.secret, Caller(session.arn, role), session.expires_ms, session.token)
+        said = self._sessions.read(claim.access_key, claim.token)
+        if said is None:
+            return None
+        name = said.role.rpartition("/")[2]
+        caller = Caller(f"arn:aws:sts::{account}:assumed-role/{name}/{said.session}", said.role)
+        return _Known(self._sessions.secret(claim.access_key), caller, said.expires_ms, claim.token)

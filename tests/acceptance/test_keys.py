@@ -1,0 +1,165 @@
+"""A node that asks for keys: real clients with right and wrong credentials, and functions as their roles."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+from .conftest import running
+from .nodes import REMORA, eventually
+from .packages import RUNTIME, zip_of
+
+ROLE = "arn:aws:iam::000000000000:role/caller"
+TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
+TELL = "import os\ndef handler(event, context):\n    return {k: os.environ[k] for k in event}\n"
+NAMES = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+
+
+def keys(data, *arguments):
+    done = subprocess.run(
+        [REMORA, "keys", *arguments, "--data", data], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def new_key(data, name):
+    made = json.loads(keys(data, "create", name, "--json"))
+    return {"aws_access_key_id": made["access_key_id"], "aws_secret_access_key": made["secret_access_key"]}
+
+
+def client(node, service, credentials):
+    return boto3.client(service, "us-east-1", endpoint_url=node.endpoint, **credentials)
+
+
+def refused(call, *arguments, **members):
+    with pytest.raises(ClientError) as caught:
+        call(*arguments, **members)
+    return caught.value.response["Error"]
+
+
+@pytest.fixture
+def guarded(data):
+    """A node that asks for keys, and a key of it."""
+    key = new_key(data, "ann")
+    with running(data, "--auth", "keys") as node:
+        yield node, key
+
+
+@pytest.mark.slow
+def test_who_has_no_key_gets_nothing(guarded, monkeypatch):
+    node, key = guarded
+    ours = client(node, "lambda", key)
+    assert ours.list_functions()["Functions"] == []
+    assert node.info["auth"] == "keys"
+    wrong = key | {"aws_secret_access_key": "x"}
+    assert refused(client(node, "lambda", wrong).list_functions)["Code"] == "InvalidSignatureException"
+    unknown = {"aws_access_key_id": "AKIA0", "aws_secret_access_key": "x"}
+    assert refused(client(node, "lambda", unknown).list_functions)["Code"] == "UnrecognizedClientException"
+    assert refused(client(node, "sts", wrong).get_caller_identity)["Code"] == "SignatureDoesNotMatch"
+    assert refused(client(node, "logs", wrong).describe_log_groups)["Code"] == "InvalidSignatureException"
+    assert refused(client(node, "s3", wrong).list_buckets)["Code"] == "SignatureDoesNotMatch"
+    abroad = boto3.client("lambda", "eu-west-1", endpoint_url=node.endpoint, **key)
+    assert refused(abroad.list_functions)["Message"] == "Credential should be scoped to a valid region."
+    for path, status in (("/2015-03-31/functions", 403), ("/_remora/environments", 403), ("/metrics", 403)):
+        with pytest.raises(urllib.request.HTTPError) as caught:
+            urllib.request.urlopen(node.endpoint + path)
+        with caught.value:
+            assert caught.value.code == status
+    with urllib.request.urlopen(f"{node.endpoint}/_remora/health") as answer:
+        assert json.load(answer)["status"] == "ok"
+    late = datetime.now(UTC) - timedelta(minutes=6)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: late.replace(tzinfo=None))
+    assert "Signature expired: " in refused(ours.list_functions)["Message"]
+
+
+@pytest.mark.slow
+def test_a_key_is_good_until_it_is_deleted(guarded, data):
+    node, _ = guarded
+    second = new_key(data, "bob")
+    signing = Config(signature_version="s3v4")
+    theirs = boto3.client("s3", "us-east-1", endpoint_url=node.endpoint, config=signing, **second)
+    theirs.create_bucket(Bucket="code")
+    theirs.put_object(Bucket="code", Key="a b/ü", Body=b"x" * 300_000)
+    url = theirs.generate_presigned_url("get_object", {"Bucket": "code", "Key": "a b/ü"}, ExpiresIn=60)
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read() == b"x" * 300_000
+    environment = {"PATH": os.environ["PATH"], "HOME": str(data)}
+    command = [REMORA, "ps", "--endpoint", node.endpoint]
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 3
+    mine = {name.upper(): value for name, value in second.items()}
+    assert subprocess.run(command, env=environment | mine, capture_output=True, check=False).returncode == 0
+    keys(data, "delete", second["aws_access_key_id"])
+    assert refused(theirs.list_buckets)["Code"] == "InvalidClientTokenId"
+
+
+@pytest.mark.slow
+def test_a_function_may_do_what_its_role_may(guarded):
+    node, key = guarded
+    ours, iam = client(node, "lambda", key), client(node, "iam", key)
+    iam.create_role(RoleName="caller", AssumeRolePolicyDocument=TRUST)
+    create = {
+        "Runtime": RUNTIME,
+        "Role": ROLE,
+        "Handler": "app.handler",
+        "Code": {"ZipFile": zip_of({"app.py": TELL})},
+    }
+    for name in ("teller", "other"):
+        ours.create_function(FunctionName=name, **create)
+        ours.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    told = json.load(ours.invoke(FunctionName="teller", Payload=json.dumps(NAMES))["Payload"])
+    its = client(node, "lambda", {name.lower(): told[name] for name in NAMES})
+
+    denied = refused(its.invoke, FunctionName="other", Payload=b"[]")
+    assert denied["Code"] == "AccessDeniedException"
+    other = "arn:aws:lambda:us-east-1:000000000000:function:other"
+    assert denied["Message"] == (
+        "User: arn:aws:sts::000000000000:assumed-role/caller/teller is not authorized to perform: "
+        f"lambda:InvokeFunction on resource: {other} because no identity-based policy allows the "
+        "lambda:InvokeFunction action"
+    )
+    policy = {"Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": other}]}
+    iam.put_role_policy(RoleName="caller", PolicyName="p", PolicyDocument=json.dumps(policy))
+    assert its.invoke(FunctionName="other", Payload=b"[]")["StatusCode"] == 200
+    assert refused(its.invoke, FunctionName="teller")["Code"] == "AccessDeniedException"
+    assert refused(its.delete_function, FunctionName="other")["Code"] == "AccessDeniedException"
+    forged = {name.lower(): told[name] for name in NAMES} | {
+        "aws_session_token": told[NAMES[2]][:-8] + "AAAAAAA="
+    }
+    assert refused(client(node, "lambda", forged).list_functions)["Code"] == "UnrecognizedClientException"
+
+    iam.delete_role_policy(RoleName="caller", PolicyName="p")
+    assert refused(its.invoke, FunctionName="other", Payload=b"[]")["Code"] == "AccessDeniedException"
+    ours.add_permission(FunctionName="other", StatementId="s", Action="lambda:InvokeFunction", Principal=ROLE)
+    assert its.invoke(FunctionName="other", Payload=b"[]")["StatusCode"] == 200
+    eventually(lambda: all(each["state"] == "idle" for each in environments(node, key)))
+
+
+def environments(node, key):
+    """Ask the node's own API, signed."""
+    request = AWSRequest("GET", f"{node.endpoint}/_remora/environments")
+    own = Credentials(key["aws_access_key_id"], key["aws_secret_access_key"])
+    SigV4Auth(own, "remora", "us-east-1").add_auth(request)
+    asked = urllib.request.Request(request.url, headers=dict(request.headers.items()))
+    with urllib.request.urlopen(asked) as answer:
+        return json.load(answer)["environments"]
+
+
+def test_an_address_for_others_needs_keys(data):
+    command = [REMORA, "up", "--host", "0.0.0.0", "--port", "0", "--data", data]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        "remora: whoever reaches 0.0.0.0 could run anything on this machine",
+        "hint: ask for keys: --auth keys (see `remora keys`)",
+    ]

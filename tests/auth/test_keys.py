@@ -1,0 +1,51 @@
+"""Keys in a file, and credentials that are kept nowhere."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from remora.auth.keys import KeyFile, KeysError
+from remora.auth.sessions import Sessions
+
+
+def test_keys_are_made_found_and_deleted(tmp_path):
+    path = tmp_path / "data" / "keys.json"
+    mine, nodes = KeyFile(path), KeyFile(path)
+    assert nodes.find("AKIA0") is None
+    first, second = mine.create("ann", "2026-01-01T00:00:00Z"), mine.create("bob", "2026-01-02T00:00:00Z")
+    assert nodes.find(first.access_key_id) == first
+    assert [key.name for key in nodes.all()] == ["ann", "bob"]
+    assert mine.delete(first.access_key_id)
+    assert not mine.delete(first.access_key_id)
+    assert nodes.find(first.access_key_id) is None
+    assert nodes.find(second.access_key_id) == second
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert {each.name for each in path.parent.iterdir()} == {"keys.json", "keys.lock"}
+
+
+def test_nothing_is_lost_between_those_who_make_keys_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: KeyFile(tmp_path / "keys.json").create(f"k{n}", ""), range(40)))
+    assert {key.name for key in KeyFile(tmp_path / "keys.json").all()} == {f"k{n}" for n in range(40)}
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "keys.json"
+    path.write_text("[{")
+    with pytest.raises(KeysError, match=f"the keys in {path} are damaged"):
+        KeyFile(path).find("AKIA0")
+
+
+def test_a_token_tells_role_and_end():
+    sessions = Sessions(b"k" * 32)
+    issued = sessions.issue("arn:aws:iam::000000000000:role/r", "f", 12345)
+    said = sessions.read(issued.access_key, issued.token)
+    assert (said.role, said.session, said.expires_ms) == ("arn:aws:iam::000000000000:role/r", "f", 12345)
+    assert sessions.secret(issued.access_key) == issued.secret
+    other = sessions.issue("arn:aws:iam::000000000000:role/admin", "f", 12345)
+    assert sessions.read(issued.access_key, other.token) is None
+    assert Sessions(b"x" * 32).read(issued.access_key, issued.token) is None
+    for garbage in ("", "x", "====", issued.token[:-4], issued.token[4:], issued.token + "AAAA"):
+        assert sessions.read(issued.access_key, garbage) is None

@@ -1,0 +1,111 @@
+"""What policies allow, deny, and leave open."""
+
+from __future__ import annotations
+
+import pytest
+
+from remora.auth.policy import Question, Verdict, judge, judge_resource, statements
+
+FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:f"
+ROLE = "arn:aws:iam::123456789012:role/r"
+CALLER = "arn:aws:sts::123456789012:assumed-role/r/f"
+CONTEXT = {"aws:principalaccount": "123456789012", "aws:sourceip": "10.1.2.3", "aws:epochtime": "1000"}
+ASKED = Question("lambda:InvokeFunction", FUNCTION, CALLER, "123456789012", CONTEXT, ROLE)
+
+
+def statement(effect="Allow", action="lambda:InvokeFunction", resource=FUNCTION, **more):
+    return {"Effect": effect, "Action": action, "Resource": resource, **more}
+
+
+@pytest.mark.parametrize(
+    "allowing",
+    [
+        statement(),
+        statement(action="*", resource="*"),
+        statement(action=["s3:*", "LAMBDA:invoke*"]),
+        statement(resource=["arn:aws:lambda:*:*:function:g", "arn:aws:lambda:us-????-1:*:function:?"]),
+        {"Effect": "Allow", "NotAction": "lambda:Delete*", "NotResource": f"{FUNCTION}:*"},
+        statement(Condition={"StringEquals": {"aws:PrincipalAccount": ["1", "123456789012"]}}),
+        statement(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}),
+        statement(Condition={"NotIpAddress": {"aws:SourceIp": "10.2.0.0/16"}}),
+        statement(Condition={"NumericLessThan": {"aws:EpochTime": 1001}}),
+        statement(Condition={"DateGreaterThan": {"aws:EpochTime": "1970-01-01T00:00:01Z"}}),
+        statement(Condition={"Null": {"aws:SourceArn": True}}),
+        statement(Condition={"ArnLikeIfExists": {"aws:SourceArn": "arn:aws:s3:::b"}}),
+        statement(Condition={"StringNotEquals": {"aws:SourceArn": "arn:aws:s3:::b"}}),
+    ],
+)
+def test_what_is_allowed(allowing):
+    assert judge([allowing], ASKED) is Verdict.ALLOW
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        statement(action="lambda:Invoke"),
+        statement(resource=f"{FUNCTION}:*"),
+        {"Effect": "Allow", "NotAction": "lambda:*", "Resource": "*"},
+        statement(Condition={"StringEquals": {"aws:PrincipalAccount": "210987654321"}}),
+        statement(Condition={"StringEquals": {"aws:SourceArn": "arn:aws:s3:::b"}}),
+        statement(Condition={"IpAddress": {"aws:SourceIp": "10.2.0.0/16"}}),
+        # What is not understood allows nothing.
+        statement(Condition={"ForAllValues:StringLike": {"aws:PrincipalAccount": "*"}}),
+        statement(Condition={"StringEquals": {"aws:Unheard": "x"}}),
+        statement(Condition={"IpAddress": {"aws:SourceIp": "everywhere"}}),
+        statement(Condition="yes"),
+        statement(Principal="*"),
+        statement(Mood="good"),
+        statement(NotAction="x"),
+        statement(resource=[1]),
+        {"Effect": "Allow", "Action": "*"},
+    ],
+)
+def test_what_is_not_allowed(silent):
+    assert judge([silent], ASKED) is Verdict.SILENT
+
+
+@pytest.mark.parametrize(
+    "denying",
+    [
+        statement("Deny", action="lambda:*"),
+        # What is not understood denies.
+        statement("Deny", Condition={"Fuzzy": {"aws:SourceIp": "x"}}),
+        {"Effect": "Deny", "Action": "*"},
+        {"Effect": "Perhaps"},
+        "Deny",
+    ],
+)
+def test_a_deny_goes_before_any_allow(denying):
+    assert judge([statement(), denying, statement(action="*", resource="*")], ASKED) is Verdict.DENY
+    assert judge([statement(), statement("Deny", resource="arn:other")], ASKED) is Verdict.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("principal", "verdict"),
+    [
+        ("*", Verdict.ALLOW),
+        ({"AWS": "*"}, Verdict.ALLOW),
+        ({"AWS": ["210987654321", "123456789012"]}, Verdict.ALLOW),
+        ({"AWS": "arn:aws:iam::123456789012:root"}, Verdict.ALLOW),
+        ({"AWS": ROLE}, Verdict.ALLOW),
+        ({"AWS": CALLER}, Verdict.ALLOW),
+        ({"AWS": "arn:aws:iam::123456789012:role/other"}, Verdict.SILENT),
+        ({"AWS": "arn:aws:iam::123456789012:role/*"}, Verdict.SILENT),
+        ({"Service": "s3.amazonaws.com"}, Verdict.SILENT),
+        ("someone", Verdict.SILENT),
+    ],
+)
+def test_a_resources_policy_names_whom_it_is_for(principal, verdict):
+    assert judge_resource([statement(Principal=principal)], ASKED) is verdict
+
+
+def test_nobody_in_particular_is_only_everybody():
+    anybody = Question("lambda:InvokeFunctionUrl", FUNCTION)
+    allowing = statement(action="lambda:InvokeFunctionUrl", Principal="*")
+    assert judge_resource([allowing], anybody) is Verdict.ALLOW
+    assert judge_resource([allowing | {"Principal": {"AWS": "123456789012"}}], anybody) is Verdict.SILENT
+
+
+def test_a_document_may_have_one_statement_alone():
+    assert statements({"Statement": {"Effect": "Deny"}}) == [{"Effect": "Deny"}]
+    assert statements({"Statement": []}) == statements({}) == []
