@@ -1,8 +1,11 @@
 """What processes print, cut into lines and frames, however it arrives."""
 
+import re
+
 import pytest
 
 from remora.environment.output import FRAME_HEAD, LINE_BYTES_MAX, Frames, Lines
+from remora.runtimes.layout import RuntimeLayout
 
 
 def frame(payload, kind=0xA55A000F, time_us=1_927_879_200_123_456):
@@ -41,6 +44,27 @@ def test_a_frame_is_an_event_with_its_time_and_level(kind, level):
 @pytest.mark.case("MB-20")
 def test_a_frame_may_hold_many_lines():
     assert framed(frame(b"one\ntwo")) == [("one\ntwo", 1_927_879_200_123)]
+
+
+@pytest.mark.case("MB-20")
+def test_the_tail_shows_a_frame_of_many_lines_with_a_newline_at_its_end(stage, run):
+    async def logs(actor):
+        for text in (b"one\ntwo", b"three\nfour\n"):
+            event = await actor.next()
+            actor.write(3, frame(text))
+            await actor.respond(event.headers["lambda-runtime-aws-request-id"], b"1")
+        await actor.serve()
+
+    async def scenario():
+        layout = RuntimeLayout("python3.12", (), ("/var/task/bootstrap",), {}, "python:3.12.v1", "arn")
+        async with stage({"runtime": logs}, layout=layout) as it:
+            tails = [(await it.invoke(tail=True)).log_tail.decode() for _ in range(2)]
+            return tails, await it.log()
+
+    tails, log = run(scenario())
+    assert re.fullmatch(r"START .*\none\ntwo\nEND .*\nREPORT .*\t\n", tails[0])
+    assert re.fullmatch(r"START .*\nthree\nfour\nEND .*\nREPORT .*\t\n", tails[1])
+    assert [line for line in log if "\n" in line] == ["one\ntwo", "three\nfour"]
 
 
 def test_frames_may_be_torn_anywhere():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.errors import HypothesisWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +31,7 @@ def examples(count: int) -> settings:
 
 def endure(make: Callable[[], Callable[..., Any]]) -> None:
     """Run what `make` returns (a test that hypothesis feeds) with one seed after the other for `MINUTES`."""
+    warnings.filterwarnings("ignore", category=HypothesisWarning)  # a failing example may be long
     fresh = settings(
         deadline=None,
         max_examples=ROUND,

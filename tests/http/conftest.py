@@ -142,15 +142,19 @@ async def serving(limits):
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def play(request):
-    """Run a coroutine function with a stage: `play(scene)`, `play(scene, limits)`."""
+    """Run a coroutine function: `play(scene)`, `play(scene, limits)`; no loop may complain."""
     factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 
     def run(scene, limits=None):
+        problems = []
+
         async def main():
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
             async with serving(limits or Limits()) as stage:
                 await scene(stage)
 
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(main())
+        assert problems == []
 
     return run

@@ -272,6 +272,19 @@ def test_wish_to_upgrade_is_ignored(play, tail):
     play(scene)
 
 
+def test_a_wish_to_upgrade_with_a_body_that_is_too_large(play):
+    async def scene(stage):
+        peer = await stage.connect()
+        await peer.send(
+            b"POST /u HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2000\r\n\r\n"
+            + b"a" * 2000
+        )
+        assert (await peer.answer())[0] == 413
+        assert await peer.rest() == b""
+
+    play(scene, Limits(body_bytes_max=10, body_bytes_read_max=1000))
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

@@ -2,6 +2,7 @@
 "Using the Lambda Extensions API to create extensions": what only real processes can show.
 """
 
+import asyncio
 import json
 
 import pytest
@@ -211,6 +212,42 @@ def test_an_adapter_asks_for_invocations_in_place_of_the_runtime(real, run):
             assert len(it.timelines.all()) == 1
 
     run(scenario())
+
+
+def test_an_adapter_that_asks_too_early_is_refused(stage, run):
+    """There is no runtime until all extensions have registered; AWS's emulator drops the connection then."""
+    all_asked, answers = asyncio.Event(), []
+
+    async def adapter(actor):
+        await actor.register("SHUTDOWN")
+        following = asyncio.create_task(actor.follow())
+        answers.append(await actor.next())
+        all_asked.set()
+        await runs.wait()
+        serving = asyncio.create_task(actor.serve())
+        await following
+        serving.cancel()
+
+    async def late(actor):
+        await all_asked.wait()
+        await actor.extend("SHUTDOWN")
+
+    async def runtime(actor):
+        runs.set()
+        await asyncio.Event().wait()
+
+    runs = asyncio.Event()
+
+    async def scenario():
+        async with stage({"extension:a": adapter, "extension:b": late, "runtime": runtime}) as it:
+            assert (await it.invoke(b"1")).payload == b"1"
+            assert (await it.invoke(b"2")).payload == b"2"
+
+    run(scenario())
+    (answer,) = answers
+    assert answer.status == 403
+    text = "State transition from Absent to Ready failed for runtime. Error: State transition is not allowed"
+    assert answer.json == {"errorMessage": text, "errorType": "InvalidStateTransition"}
 
 
 def test_a_proxy_stands_between_the_runtime_and_its_api(real, run):

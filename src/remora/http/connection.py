@@ -91,10 +91,13 @@ class Connection(asyncio.Protocol):
             self._head_bytes = len(data)
         else:
             self._head_bytes += len(data)
+        complaint: Exception | None = None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._see_to(error, data)
+            complaint = error
+        if complaint is not None:  # seen to out here, for it may feed again: each complaint has its own cause
+            self._see_to(complaint, data)
         if self._headers is not None or self._reading is not None:
             self._stay_incomplete()
 

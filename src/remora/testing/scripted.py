@@ -215,7 +215,7 @@ class ScriptedSandbox:
         self._watcher_soon(self._watcher.process_started, plan.name, len(self.started))
         task = loop.create_task(self._run(script, actor))
         self._actors[plan.name] = (actor, task)
-        end = loop.create_task(self._watch(plan.name, task))
+        end = loop.create_task(self._watch(actor, task))
         self._ends.add(end)
         end.add_done_callback(self._ends.discard)
 
@@ -230,15 +230,14 @@ class ScriptedSandbox:
         except Exception as error:  # noqa: BLE001 - whatever a script did not expect
             self.failures.append(error)
             return Exit(SCRIPT_FAILED, None)
-        finally:
-            actor.close()
         return Exit(0, None)
 
-    async def _watch(self, name: str, task: asyncio.Task[Exit]) -> None:
+    async def _watch(self, actor: Actor, task: asyncio.Task[Exit]) -> None:
         await asyncio.wait([task])
+        actor.close()  # here, for a task that is cancelled before it ran does nothing at its end
         how = Exit(None, SIGKILL) if task.cancelled() else task.result()
-        if self._actors.pop(name, None) is not None:
-            self._watcher.process_exited(name, how)
+        if self._actors.pop(actor.plan.name, None) is not None:
+            self._watcher.process_exited(actor.plan.name, how)
 
     def kill(self, name: str, signal: int) -> None:
         """Deliver a signal to a script."""
