@@ -97,6 +97,7 @@ def test_json_is_one_line(remora, fake, tmp_path):
         "region": "eu-west-1",
         "account": "000000000000",
         "driver": "bubblewrap",
+        "auth": "open",
         "missing": ["no memory limits"],
         "data": str(tmp_path.resolve()),
         "pid": os.getpid(),
