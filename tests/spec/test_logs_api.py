@@ -8,7 +8,16 @@ import asyncio
 
 import pytest
 
-from remora.testing.subscriber import LOGS, TELEMETRY, listening, listening_tcp, subscribe, wish
+from remora.testing.subscriber import (
+    LOGS,
+    TELEMETRY,
+    listening,
+    listening_tcp,
+    printing,
+    subscribe,
+    wish,
+)
+from remora.testing.subscriber import subscriber as telemetry_subscriber
 
 EXT = "extension:ext.sh"
 REQUEST_ID = "lambda-runtime-aws-request-id"
@@ -21,25 +30,12 @@ def old(destination, *types, version=V2, **members):
     return wish(destination, *types, schemaVersion=version, **members)
 
 
-def subscriber(*bodies, path=LOGS, before=None, events=("INVOKE", "SHUTDOWN")):
-    """Return the script of an extension that subscribes as `bodies` say, and does its work."""
-
-    async def script(actor):
-        await actor.register(*events)
-        if before is not None:
-            await before()
-        for body in bodies:
-            assert (await subscribe(actor, body, path=path)).status == 200
-        await actor.follow()
-
-    return script
+def subscriber(*bodies, path=LOGS, **settings):
+    """Return the script of an extension that subscribes through the Logs API."""
+    return telemetry_subscriber(*bodies, path=path, **settings)
 
 
-async def serving(actor):
-    while True:
-        event = await actor.next()
-        actor.print("working\n")
-        await actor.respond(event.headers[REQUEST_ID], b"ok")
+serving = printing("working\n")
 
 
 @pytest.fixture

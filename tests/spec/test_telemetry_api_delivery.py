@@ -16,38 +16,13 @@ from remora.testing.subscriber import (
     BROKEN,
     listening,
     listening_tcp,
+    printing,
     subscribe,
+    subscriber,
     wish,
 )
 
 EXT = "extension:ext.sh"
-
-
-def extension(*bodies, events=("INVOKE", "SHUTDOWN")):
-    """Return the script of an extension that subscribes as `bodies` say, and does its work."""
-
-    async def script(actor):
-        await actor.register(*events)
-        for body in bodies:
-            assert (await subscribe(actor, body)).status == 200
-        await actor.follow()
-
-    return script
-
-
-def printing(*texts, until=None):
-    """Return the script of a runtime that prints in each invocation, and may wait for something then."""
-
-    async def script(actor):
-        while True:
-            event = await actor.next()
-            for text in texts:
-                actor.print(text)
-            if until is not None:
-                await until()
-            await actor.respond(event.headers["lambda-runtime-aws-request-id"], b"ok")
-
-    return script
 
 
 def function_lines(listener):
@@ -59,7 +34,7 @@ def test_a_batch_is_a_request_with_an_array(stage, run):
     async def scenario():
         async with listening() as listener:
             where = {"protocol": "HTTP", "URI": f"http://sandbox.localdomain:{listener.port}/a/b?c=d"}
-            scripts = {"runtime": printing("one\n"), EXT: extension(wish(where))}
+            scripts = {"runtime": printing("one\n"), EXT: subscriber(wish(where))}
             async with stage(scripts) as it:
                 await it.invoke()
             assert listener.connections == 1, "the connection is kept"
@@ -85,7 +60,7 @@ def test_over_tcp_each_event_is_a_line(stage, run):
     async def scenario():
         async with listening_tcp() as listener:
             where = {"protocol": "TCP", "port": listener.port}
-            scripts = {"runtime": printing("one\ntwo\n"), EXT: extension(wish(where))}
+            scripts = {"runtime": printing("one\ntwo\n"), EXT: subscriber(wish(where))}
             async with stage(scripts) as it:
                 await it.invoke()
                 await it.invoke()
@@ -101,7 +76,7 @@ def test_deliveries_use_the_chosen_method(stage, run):
     async def scenario():
         async with listening() as put, listening() as post:
             uri = {"protocol": "HTTP", "URI": put.uri, "method": "PUT"}
-            scripts = {"runtime": printing("one\n"), EXT: extension(wish(uri), wish(post))}
+            scripts = {"runtime": printing("one\n"), EXT: subscriber(wish(uri), wish(post))}
             async with stage(scripts) as it:
                 await it.invoke()
             assert {batch.method for batch in put.batches} == {"PUT"}
@@ -116,7 +91,7 @@ def test_a_full_batch_does_not_wait(stage, run):
         async with listening() as listener:
             body = wish(listener, "function", buffering={"maxItems": 1000, "timeoutMs": 30_000})
             enough = lambda: listener.until(lambda: listener.batches)  # noqa: E731
-            scripts = {"runtime": printing("x\n" * 1000, until=enough), EXT: extension(body)}
+            scripts = {"runtime": printing("x\n" * 1000, until=enough), EXT: subscriber(body)}
             async with stage(scripts) as it:
                 await it.invoke()
             assert [len(batch.events) for batch in listener.batches] == [1000]
@@ -140,7 +115,7 @@ def test_the_event_that_makes_a_batch_full_is_part_of_it(stage, run):
                 await actor.respond(event.headers["lambda-runtime-aws-request-id"], b"ok")
                 await actor.next()
 
-            async with stage({"runtime": runtime, EXT: extension(body)}) as it:
+            async with stage({"runtime": runtime, EXT: subscriber(body)}) as it:
                 await it.invoke()
             assert [len(batch.events) for batch in listener.batches] == [3, 1]
 
@@ -162,7 +137,7 @@ def test_a_single_event_waits_for_the_timer(stage, run):
 
         async with listening(noted) as listener:
             body = wish(listener, "function", buffering={"timeoutMs": 50})
-            scripts = {"runtime": printing("x\n", until=printed), EXT: extension(body)}
+            scripts = {"runtime": printing("x\n", until=printed), EXT: subscriber(body)}
             async with stage(scripts) as it:
                 await it.invoke()
             (batch,) = listener.batches
@@ -186,7 +161,7 @@ def test_unless_told_otherwise_a_batch_holds_ten_thousand(stage, run):
                 await actor.respond(event.headers["lambda-runtime-aws-request-id"], b"ok")
                 await actor.next()
 
-            async with stage({"runtime": runtime, EXT: extension(body)}) as it:
+            async with stage({"runtime": runtime, EXT: subscriber(body)}) as it:
                 await it.invoke()
             assert [len(batch.events) for batch in listener.batches] == [10_000]
 
@@ -216,7 +191,7 @@ def test_what_a_slow_subscriber_cannot_take_is_counted(stage, run):
                 wish(stalled, "function", buffering={"maxItems": 1000, "timeoutMs": 25}),
                 wish(quick, "function", buffering={"timeoutMs": 25}),
             )
-            async with stage({"runtime": runtime, EXT: extension(*bodies)}) as it:
+            async with stage({"runtime": runtime, EXT: subscriber(*bodies)}) as it:
                 await it.invoke()
                 gate.set()
                 await it.invoke()
@@ -253,7 +228,7 @@ def test_what_was_answered_badly_comes_again(stage, run):
             enough = lambda: listener.until(lambda: len(listener.batches) > 4)  # noqa: E731
             scripts = {
                 "runtime": printing("x\n", until=enough),
-                EXT: extension(wish(listener, "function")),
+                EXT: subscriber(wish(listener, "function")),
             }
             async with stage(scripts) as it:
                 await it.invoke()
@@ -286,7 +261,7 @@ def test_every_success_counts_and_a_long_answer_is_cut_off(stage, run):
                 count += 1
                 await listener.told("function", count)
 
-            async with stage({"runtime": printing("x\n", until=arrived), EXT: extension(body)}) as it:
+            async with stage({"runtime": printing("x\n", until=arrived), EXT: subscriber(body)}) as it:
                 for _ in range(8):
                     await it.invoke()
             assert not answers
@@ -301,7 +276,7 @@ def test_nobody_has_to_listen(stage, run):
             port = listener.port
         where = {"protocol": "HTTP", "URI": f"http://sandbox:{port}"}
         bodies = (wish(where), wish({"protocol": "TCP", "port": port}))
-        async with stage({"runtime": printing("x\n"), EXT: extension(*bodies)}) as it:
+        async with stage({"runtime": printing("x\n"), EXT: subscriber(*bodies)}) as it:
             for _ in range(5):
                 assert (await it.invoke()).payload == b"ok"
 
@@ -321,7 +296,7 @@ def test_a_line_is_put_together_per_stream(stage, run):
             await actor.next()
 
         async with listening() as listener:
-            async with stage({"runtime": runtime, EXT: extension(wish(listener))}) as it:
+            async with stage({"runtime": runtime, EXT: subscriber(wish(listener))}) as it:
                 await it.invoke()
             assert function_lines(listener) == ["B\n", "AC\n"]
 
@@ -340,7 +315,7 @@ def test_an_unfinished_line_waits_for_its_end(stage, run):
                 await actor.respond(event.headers["lambda-runtime-aws-request-id"], b"ok")
 
         async with listening() as listener:
-            async with stage({"runtime": runtime, EXT: extension(wish(listener))}) as it:
+            async with stage({"runtime": runtime, EXT: subscriber(wish(listener))}) as it:
                 await it.invoke()
                 second = await it.invoke(tail=True)
             assert b"\nabcdef\n" in second.log_tail
@@ -371,7 +346,7 @@ def test_whatever_is_printed_arrives(stage, run, said, events):
 
         async with listening() as listener, listening_tcp() as lines:
             bodies = (wish(listener), wish({"protocol": "TCP", "port": lines.port}))
-            async with stage({"runtime": runtime, EXT: extension(*bodies)}) as it:
+            async with stage({"runtime": runtime, EXT: subscriber(*bodies)}) as it:
                 await it.invoke()
             assert function_lines(listener) == events
             assert function_lines(lines) == events
@@ -431,7 +406,7 @@ def test_a_subscriber_that_never_answers_delays_nobody(stage, run):
             await asyncio.Event().wait()
 
         async with listening(never) as dead, listening() as alive:
-            scripts = {"runtime": printing("x\n"), EXT: extension(wish(dead), wish(alive))}
+            scripts = {"runtime": printing("x\n"), EXT: subscriber(wish(dead), wish(alive))}
             async with stage(scripts) as it:
                 loop = asyncio.get_running_loop()
                 await it.invoke()
@@ -472,7 +447,7 @@ def test_at_shutdown_telemetry_comes_before_the_event(stage, run):
 def test_json_is_compact_and_readable(stage, run):
     async def scenario():
         async with listening() as listener:
-            scripts = {"runtime": printing('say "hi" \\ \t\n'), EXT: extension(wish(listener))}
+            scripts = {"runtime": printing('say "hi" \\ \t\n'), EXT: subscriber(wish(listener))}
             async with stage(scripts) as it:
                 await it.invoke()
             (batch,) = [each for each in listener.batches if b'"function"' in each.body]

@@ -12,7 +12,7 @@ import pytest
 
 from remora.resources.records import FunctionVersion
 from remora.telemetry.facts import rfc3339
-from remora.testing.subscriber import listening, listening_tcp, subscribe, wish
+from remora.testing.subscriber import listening, listening_tcp, printing, subscribe, subscriber, wish
 
 EXT = "extension:ext.sh"
 REQUEST_ID = "lambda-runtime-aws-request-id"
@@ -20,27 +20,7 @@ ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
 SAMPLED = "Root=1-6a00aa00-0123456789abcdef01234567;Parent=5f3e9b7a11c20d48;Sampled=1"
 
 
-def subscriber(*bodies, before="", after=None):
-    """Return the script of an extension that prints, subscribes as `bodies` say, and does its work."""
-
-    async def script(actor):
-        if before:
-            actor.print(before)
-        await actor.register("INVOKE", "SHUTDOWN")
-        for body in bodies:
-            assert (await subscribe(actor, body)).status == 200
-        while (await actor.next_event()).json["eventType"] == "INVOKE":
-            if after is not None:
-                await after(actor)
-
-    return script
-
-
-async def serving(actor):
-    while True:
-        event = await actor.next()
-        actor.print("working\n")
-        await actor.respond(event.headers[REQUEST_ID], b"0123456789")
+serving = printing("working\n", answer=b"0123456789")
 
 
 @pytest.fixture
@@ -88,7 +68,7 @@ def test_who_subscribes_late_is_told_what_was_before(stage, run):
             await actor.follow()
 
         async with listening() as one, listening() as two:
-            scripts = {"runtime": serving, "extension:a": subscriber(wish(one), before="first\n")}
+            scripts = {"runtime": serving, "extension:a": subscriber(wish(one), says="first\n")}
             async with stage({**scripts, "extension:b": late}) as it:
                 await it.invoke()
             assert one.batches[0].events[0]["type"] == "platform.initStart"
@@ -439,7 +419,7 @@ def test_over_http_and_tcp_alike_everything_is_told(stage, run):
             await actor.follow()
 
         async with listening() as http, listening_tcp() as tcp:
-            scripts = {"extension:a": subscriber(wish(http), before="a out\n"), "extension:b": noisy}
+            scripts = {"extension:a": subscriber(wish(http), says="a out\n"), "extension:b": noisy}
             async with stage({"runtime": runtime, **scripts}) as it:
                 await it.invoke()
             for listener in (http, tcp):

@@ -195,3 +195,60 @@ async def subscribe(
     headers = {} if identifier is None else {"Lambda-Extension-Identifier": identifier or actor.identifier}
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     return await actor.call("PUT", path, headers, sent)
+
+
+def subscriber(
+    *bodies: dict[str, Any],
+    path: str = TELEMETRY,
+    says: str = "",
+    before: Callable[[], Awaitable[object]] | None = None,
+    after: Callable[[Actor], Awaitable[object]] | None = None,
+) -> Callable[[Actor], Awaitable[None]]:
+    """
+    Return the script of an extension that subscribes, and does its work until it is shut down.
+
+    Args:
+        bodies: What it asks for, one after the other; all is accepted.
+        path: Of which API.
+        says: What it prints first.
+        before: Awaited when it has registered, before it subscribes.
+        after: Called with the actor after every invocation's event.
+    """
+
+    async def script(actor: Actor) -> None:
+        if says:
+            actor.print(says)
+        await actor.register("INVOKE", "SHUTDOWN")
+        if before is not None:
+            await before()
+        for body in bodies:
+            assert (await subscribe(actor, body, path=path)).status == 200
+        while (await actor.next_event()).json["eventType"] == "INVOKE":
+            if after is not None:
+                await after(actor)
+
+    return script
+
+
+def printing(
+    *texts: str, until: Callable[[], Awaitable[object]] | None = None, answer: bytes = b"ok"
+) -> Callable[[Actor], Awaitable[None]]:
+    """
+    Return the script of a runtime that prints in each invocation, may wait for something, and answers.
+
+    Args:
+        texts: What it prints, each on its own.
+        until: Awaited before it answers.
+        answer: Its response.
+    """
+
+    async def script(actor: Actor) -> None:
+        while True:
+            event = await actor.next()
+            for text in texts:
+                actor.print(text)
+            if until is not None:
+                await until()
+            await actor.respond(event.headers["lambda-runtime-aws-request-id"], answer)
+
+    return script
