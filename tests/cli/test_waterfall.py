@@ -11,6 +11,7 @@ KINDS = frozenset(
         *("sandbox.created", "init.started", "process.started", "extension.registered", "extension.ready"),
         *("runtime.ready", "init.ended", "invoke.started", "runtime.responded", "runtime.done"),
         *("extension.done", "invoke.ended", "environment.frozen", "environment.thawed", "shutdown.started"),
+        *("restore.started", "restore.ended"),
         *("runtime.terminated", "extension.notified", "process.exited", "shutdown.ended", "of.tomorrow"),
     )
 )
@@ -56,6 +57,31 @@ def test_an_extension_without_process_is_internal() -> None:
         ("runtime", "with function", 80),
         ("inner", "internal", 30),
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "end_us", "notes"),
+    [
+        ([Event(40_000, "restore.ended", detail="success")], 40_000, ("", "with its hooks")),
+        (
+            [
+                Event(30_000, "process.exited", "runtime", detail="exit status 65"),
+                Event(30_001, "restore.ended", detail="error"),
+            ],
+            30_000,
+            ("error", "exit status 65"),
+        ),
+        ([Event(50_000, "restore.ended", detail="timeout")], 50_000, ("timeout", "not done")),
+        ([], 20_000, ("not ended yet", "running")),
+    ],
+)
+def test_a_restore_is_the_runtimes(more: list[Event], end_us: int, notes: tuple[str, str]) -> None:
+    before = [Event(1_000, "init.started", detail="init"), Event(10_000, "init.ended", detail="success")]
+    _, section = sections(timeline(*before, Event(20_000, "restore.started"), *more))
+    (row,) = section.rows
+    assert (section.title, section.start_us, row.label) == ("restore", 20_000, "runtime")
+    assert [(span.start_us, span.end_us) for span in row.spans] == [(20_000, end_us)]
+    assert (section.note, row.note) == notes
 
 
 def test_a_tail_is_what_an_extension_takes_after_the_response() -> None:

@@ -23,7 +23,7 @@ SECTIONS_MAX = 5
 IDLE_US_MIN = 1_000
 """Shorter pauses between phases are not worth a line."""
 
-PhaseName = Literal["init", "invoke", "shutdown"]
+PhaseName = Literal["init", "restore", "invoke", "shutdown"]
 SpanKind = Literal["start", "work", "beside", "tail"]
 
 _OF_EXTENSIONS = frozenset(
@@ -31,6 +31,7 @@ _OF_EXTENSIONS = frozenset(
 )
 _STARTS: dict[str, PhaseName] = {
     "init.started": "init",
+    "restore.started": "restore",
     "invoke.started": "invoke",
     "shutdown.started": "shutdown",
 }
@@ -247,6 +248,9 @@ def _section(phase: _Phase, count: int, names: Sequence[str], subscribed: frozen
         within = started is not None and started.detail == "invoke"
         title = "init within the invocation" if within else "init"
         rows = _init_rows(phase, names)
+    elif phase.name == "restore":
+        title = "restore"
+        rows = iter((_restore_row(phase),))
     elif phase.name == "invoke":
         title = f"invoke {count}"
         request_id = phase.events[0].request_id
@@ -295,6 +299,12 @@ def _extension_init_row(phase: _Phase, name: str) -> Row:
         if not note and started_us is not None:
             note = f"registered {ms(registered_us - started_us)}"
     return Row(name, tuple(spans), note or ("internal" if started_us is None else ""), registered_us)
+
+
+def _restore_row(phase: _Phase) -> Row:
+    is_done = phase.ended is not None and phase.ended.detail == "success"
+    end_us, fate = _end(phase, phase.end_us if is_done else None, RUNTIME)
+    return Row(RUNTIME, (_span(phase.start_us, end_us, "work"),), fate or "with its hooks")
 
 
 def _invoke_rows(phase: _Phase, names: Sequence[str]) -> Iterator[Row]:
