@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from remora.artifacts.archive import ArchiveError
-from remora.events.base import Event, Gone, NotReady, Policy
-from remora.resources import functions, versions
-from remora.resources.names import LATEST, Target, resolve_function
-from remora.runtimes.errors import RuntimeUnavailable
+from remora.control.resolving import deployment_of, version_of
+from remora.events.base import Policy
+from remora.resources import versions
+from remora.resources.names import LATEST, resolve_function
 from remora.spec.errors import ApiError
 from remora.spec.limits import EVENT_AGE_S_DEFAULT, EVENT_RETRIES_DEFAULT
 
 if TYPE_CHECKING:
     from remora.control.context import Control
+    from remora.events.base import Event
     from remora.pool.base import Deployment
-    from remora.resources.records import FunctionVersion
 
 
 class MeasuringPool(Protocol):
@@ -61,7 +60,7 @@ class EventFunctions:
             Gone: If there is no such function.
         """
         view = self._control.state.view
-        version = self._version(event)
+        version = version_of(self._control, event.function, event.qualifier or LATEST)
         function = view.functions[event.function]
         found = view.event_invoke_configs.get(event.function, {}).get(event.qualifier or LATEST)
         dead_letter = version.extra.get("DeadLetterConfig")
@@ -88,16 +87,7 @@ class EventFunctions:
             Gone: If there is no such function.
             NotReady: If it cannot be run now.
         """
-        control = self._control
-        version = self._version(event)
-        alias = control.state.view.aliases.get(event.function, {}).get(event.qualifier or LATEST)
-        for number, weight in alias.weights.items() if alias is not None else ():
-            if control.draw() < weight:
-                version = self._version(event, number)
-        try:
-            return await control.deployments.make(functions.serving(control.state.view, version))
-        except (ApiError, ArchiveError, RuntimeUnavailable, OSError) as error:
-            raise NotReady(f"{event.invoked_arn} cannot be run now: {error}") from error
+        return await deployment_of(self._control, event.function, event.qualifier or LATEST)
 
     def target(self, arn: str) -> tuple[str, str | None] | None:
         """Return name and qualifier of one of the node's functions; None if the ARN is of something else."""
@@ -114,10 +104,3 @@ class EventFunctions:
     def concurrency(self, function: str) -> int:
         """Return how many invocations on demand of a function there may be at once."""
         return self._pool.concurrency(self._control.place.function_arn(function))
-
-    def _version(self, event: Event, qualifier: str | None = None) -> FunctionVersion:
-        target = Target(event.function, qualifier or event.qualifier)
-        version = versions.lookup(self._control.state.view, target.name, target.version)
-        if version is None:
-            raise Gone(f"there is no function {event.invoked_arn} any more")
-        return version

@@ -25,7 +25,7 @@ from remora.spec.errors import ApiError
 from remora.spec.lambda_api import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from remora.control.callers import Caller, Callers
     from remora.control.context import Control
@@ -103,13 +103,33 @@ class Gate:
         Raises:
             ApiError: AccessDeniedException; what is wrong with the name of a function.
         """
+        if caller.role:
+            action, resource, policy = self._asked(exchange, service)
+            if action not in _OPEN:
+                self.judge(caller, action, resource, policy)
+
+    def judge(
+        self,
+        caller: Caller,
+        action: str,
+        resource: str,
+        policy: Sequence[Statement],
+        context: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        Check that the caller may perform an action on a resource that has a policy of its own.
+
+        Raises:
+            ApiError: AccessDeniedException.
+        """
         if not caller.role:
             return
-        action, resource, policy = self._asked(exchange, service)
-        if action in _OPEN:
-            return
-        context = {"aws:principalarn": caller.role, "aws:principalaccount": self._control.place.account}
-        question = Question(action, resource, caller.arn, self._control.place.account, context, caller.role)
+        known = {
+            "aws:principalarn": caller.role,
+            "aws:principalaccount": self._control.place.account,
+            **(context or {}),
+        }
+        question = Question(action, resource, caller.arn, self._control.place.account, known, caller.role)
         verdicts = (judge(self._statements(caller.role), question), judge_resource(policy, question))
         if Verdict.ALLOW in verdicts and Verdict.DENY not in verdicts:
             return

@@ -52,6 +52,10 @@ class Exchange(Protocol):
     def is_open(self) -> bool:
         """True while the peer is there and no answer was finished."""
 
+    @property
+    def peer(self) -> str:
+        """Address of the peer, `127.0.0.1`; empty if it has none."""
+
     def header(self, name: bytes) -> bytes | None:
         """Return the first header called `name` (lower case), or None."""
 

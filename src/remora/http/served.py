@@ -68,6 +68,12 @@ class ServedExchange:
         """True while the peer is there and no answer was finished."""
         return self.state != DONE
 
+    @property
+    def peer(self) -> str:
+        """Address of the peer; empty if it has none, on a Unix socket for one."""
+        address = self.connection.transport.get_extra_info("peername")
+        return str(address[0]) if isinstance(address, tuple) else ""
+
     def header(self, name: bytes) -> bytes | None:
         """Return the first header called `name` (lower case), or None."""
         for key, value in self.headers:

@@ -1,26 +1,33 @@
-"""The front door: the node's own pages to the node, everything else to the AWS services."""
+"""The front door: the node's own pages, function URLs, and everything else for the AWS services."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remora.control.addresses.service import url_id_of
 from remora.node.api import METRICS_PATH, PREFIX
 
 if TYPE_CHECKING:
     from remora.http.exchange import Application, Exchange
 
+_LAMBDA = b"/20"
+"""What the paths of the Lambda API begin with."""
+_HOST = b".lambda-url."
+
 
 class Front:
     """
-    One application in front of two.
+    One application in front of three.
 
     Args:
         node: Answers what begins with /_remora/, and /metrics.
+        addresses: Answers function URLs.
         services: Answers everything else.
     """
 
-    def __init__(self, node: Application, services: Application) -> None:
+    def __init__(self, node: Application, addresses: Application, services: Application) -> None:
         self._node = node
+        self._addresses = addresses
         self._services = services
 
     def began(self, exchange: Exchange) -> None:
@@ -36,5 +43,11 @@ class Front:
         self._whose(exchange).aborted(exchange)
 
     def _whose(self, exchange: Exchange) -> Application:
-        is_ours = exchange.path.startswith(PREFIX) or exchange.path == METRICS_PATH
+        path = exchange.path
+        if path.startswith(_LAMBDA):  # most requests; those of a function URL have another host
+            is_address = _HOST in (exchange.header(b"host") or b"")
+            return self._addresses if is_address else self._services
+        if url_id_of(exchange):
+            return self._addresses
+        is_ours = path.startswith(PREFIX) or path == METRICS_PATH
         return self._node if is_ours else self._services

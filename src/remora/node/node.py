@@ -22,6 +22,8 @@ import uvloop
 import remora
 from remora.auth.keys import KeyFile
 from remora.auth.sessions import Sessions
+from remora.control.addresses.guard import UrlGuard
+from remora.control.addresses.service import Addresses
 from remora.control.callers import Callers
 from remora.control.context import ControlSettings
 from remora.control.gate import Gate
@@ -214,13 +216,15 @@ class Node:
             CLOUDWATCH: cloudwatch_service(self._meters.metrics, self._clock, new_uuid),
         }
         pages: Application = node_api
-        gate = None
+        gate = guard = None
         if settings.asks_for_keys:
             keys = KeyFile(settings.data / KEYS)
             callers = Callers(keys, sessions, control.place, self._clock, control.state)
             pages, gate = Guarded(node_api, callers, self._requests), Gate(callers, control)
+            guard = UrlGuard(callers, gate)
         services = LambdaService(control, neighbours, gate=gate)
-        server = Server(Front(pages, services), listener, _LIMITS)
+        addresses = Addresses(control, self._meters.add, guard)
+        server = Server(Front(pages, addresses, services), listener, _LIMITS)
         self._stack.push_async_callback(server.close)
         self._stack.push_async_callback(self._end_streams)
         self._stack.push_async_callback(self._environments.close)

@@ -147,6 +147,10 @@ METRICS: Final = {
     "ProvisionedConcurrencySpilloverInvocations": Metric(
         "Count", 1, lambda it: it.other("ProvisionedConcurrencySpilloverInvocations")
     ),
+    "UrlRequestCount": Metric("Count", 1, lambda it: it.other("UrlRequestCount")),
+    "UrlRequestLatency": Metric("Milliseconds", 1, lambda it: it.other("UrlRequestLatency")),
+    "Url4xxCount": Metric("Count", 1, lambda it: it.other("Url4xxCount")),
+    "Url5xxCount": Metric("Count", 1, lambda it: it.other("Url5xxCount")),
     "AsyncEventsReceived": Metric("Count", 1, lambda it: it.other("AsyncEventsReceived")),
     "AsyncEventAge": Metric("Milliseconds", 1, lambda it: it.other("AsyncEventAge")),
     "AsyncEventsDropped": Metric("Count", 1, lambda it: it.other("AsyncEventsDropped")),

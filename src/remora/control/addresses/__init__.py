@@ -1,0 +1,1 @@
+"""Function URLs, served: an HTTP request becomes an event, what the function returns an answer."""
