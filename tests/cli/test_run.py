@@ -93,7 +93,7 @@ def test_defaults(remora, fake, function):
         memory_mib=128,
         variables={},
         driver="bubblewrap" if sys.platform == "linux" else "process",
-        network="none",
+        network=None,
     )
 
 

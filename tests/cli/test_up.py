@@ -69,6 +69,7 @@ def test_every_option_arrives(remora, fake, tmp_path):
         *("--port", "0", "--data", str(tmp_path), "--driver", "process", "--region", "eu-north-1"),
         *("--account", "123456789012", "--idle-seconds", "1.5", "--concurrency", "7", "--network", "host"),
         *("--logs-size", "20mb", "--logs-days", "7"),
+        *("--function-network", "bill*=none", "--function-network", "a=nat"),
     )
     assert remora("up", *options).code == 0
     assert fake.settings == NodeSettings(
@@ -81,6 +82,7 @@ def test_every_option_arrives(remora, fake, tmp_path):
         concurrency=7,
         network="host",
         log_limits=LogLimits(bytes_max=20 << 20, days_max=7),
+        networks=(("bill*", "none"), ("a", "nat")),
     )
 
 
@@ -133,7 +135,9 @@ def test_a_data_directory_that_cannot_be_made_is_exit_code_3(remora, fake, tmp_p
         (("--port", "65536"), "is not in the range"),
         (("--idle-seconds", "-1"), "is not in the range"),
         (("--concurrency", "0"), "is not in the range"),
-        (("--network", "nat"), "is not one of"),
+        (("--network", "some"), "is not one of"),
+        (("--function-network", "a"), "is not NAME=POLICY"),
+        (("--function-network", "a=some"), "is not NAME=POLICY"),
     ],
 )
 def test_wrong_options_are_wrong_usage(remora, fake, options, message):

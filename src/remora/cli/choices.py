@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
+Network = Literal["nat", "none", "host"]
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Command = Callable[..., object]
 
@@ -29,8 +31,24 @@ def network_option(command: Command) -> Command:
     """Give a command the option `--network`."""
     return click.option(
         "--network",
-        type=click.Choice(("none", "host")),
-        default="none",
-        show_default=True,
-        help="What functions can reach: nothing, or whatever this machine can.",
+        type=click.Choice(get_args(Network)),
+        default=None,
+        help="What functions can reach: the world beyond this machine, nothing, or whatever this machine "
+        "can. Default: nat if this machine is able, else none.",
     )(command)
+
+
+def policies(
+    _ctx: click.Context, _option: click.Parameter, texts: Sequence[str]
+) -> tuple[tuple[str, Network], ...]:
+    """Read the values of `--function-network`."""
+    found: list[tuple[str, Network]] = []
+    for text in texts:
+        name, separator, policy = text.partition("=")
+        known = next((each for each in get_args(Network) if each == policy), None)
+        if not name or not separator or known is None:
+            raise click.BadParameter(
+                f"{text!r} is not NAME=POLICY with a policy of {', '.join(get_args(Network))}"
+            )
+        found.append((name, known))
+    return tuple(found)

@@ -33,7 +33,7 @@ class LocalOptions(TypedDict):
     memory: int
     variables: tuple[str, ...]
     driver: str
-    network: Literal["none", "host"]
+    network: Literal["nat", "none", "host"] | None
 
 
 def local_options(command: Command) -> Command:

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 import remora
-from remora.cli.choices import driver_option, network_option
+from remora.cli.choices import Network, driver_option, network_option, policies
 from remora.cli.errors import UNREACHABLE, CommandError
 from remora.node.node import run_node
 from remora.node.settings import DEFAULT_PORT, LOOPBACK, NodeError, NodeSettings
@@ -121,6 +121,14 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
     "takes 0.6 s.",
 )
 @click.option(
+    "--function-network",
+    "function_networks",
+    multiple=True,
+    metavar="NAME=POLICY",
+    callback=policies,
+    help="Another policy for functions of this name (* and ? match); repeat, the first that matches counts.",
+)
+@click.option(
     "--otlp-endpoint",
     metavar="URL",
     help="Export metrics, logs and traces to this OpenTelemetry collector, by OTLP over HTTP. "
@@ -138,11 +146,12 @@ def command(
     account: str,
     idle_seconds: float,
     concurrency: int,
-    network: Literal["none", "host"],
     logs_size: int,
     logs_days: int | None,
     aws_endpoint: str,
     event_pace: float,
+    network: Literal["nat", "none", "host"] | None,
+    function_networks: tuple[tuple[str, Network], ...],
     otlp_endpoint: str | None,
     as_json: bool,
 ) -> None:
@@ -168,6 +177,7 @@ def command(
             log_limits=LogLimits(bytes_max=logs_size, days_max=logs_days),
             aws_endpoint=aws_endpoint,
             event_pace=event_pace,
+            networks=function_networks,
             open_telemetry=_open_telemetry(otlp_endpoint),
         )
 

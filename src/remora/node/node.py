@@ -46,6 +46,7 @@ from remora.node.drivers import exporter, record_store, sandbox_driver
 from remora.node.front import Front
 from remora.node.guard import Guarded
 from remora.node.log_lines import LogLines
+from remora.node.networks import choose_network
 from remora.node.prometheus import Page
 from remora.node.settings import KEYS, NodeError, NodeInfo
 from remora.pool.pool import Pool
@@ -136,6 +137,9 @@ class Node:
         name = hashlib.sha256(str(settings.data.resolve()).encode()).hexdigest()[:12]
         driver = sandbox_driver(settings.driver, environments, name)
         missing = driver.check()
+        named = [policy for _, policy in settings.networks]
+        network, unreachable = choose_network(driver, settings.network, named)
+        missing = (*missing, *unreachable)
 
         store = record_store(settings.data)
         self._stack.push_async_callback(store.close)
@@ -153,8 +157,9 @@ class Node:
                 region=settings.region,
                 concurrency=settings.concurrency,
                 idle_s=settings.idle_s,
-                network=settings.network,
                 sessions=sessions,
+                network=network,
+                networks=settings.networks,
             ),
             clock=self._clock,
             logs=self._logs,

@@ -12,6 +12,7 @@ from remora.artifacts.layers import merge
 from remora.kit.clock import SystemClock
 from remora.kit.tasks import TaskSet
 from remora.node.drivers import sandbox_driver
+from remora.node.networks import choose_network
 from remora.node.settings import NodeError
 from remora.node.temporary import sweep_dead, temporary_data
 from remora.pool.base import Deployment, InvokeRequest, InvokeResult, PoolError
@@ -69,7 +70,7 @@ class RunRequest:
         memory_mib: Memory size.
         variables: The function's environment variables.
         driver: Sandbox driver.
-        network: What the processes can reach.
+        network: What the processes can reach; None: `nat` if this machine can, else `none`.
     """
 
     directory: Path
@@ -82,7 +83,7 @@ class RunRequest:
     memory_mib: int
     variables: dict[str, str]
     driver: str
-    network: Network
+    network: Network | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +132,12 @@ async def _run(
     environments.mkdir()
     driver = sandbox_driver(request.driver, environments, work.name)
     missing = driver.check()
+    network, _ = choose_network(driver, request.network)
     for text in missing if request.driver == "process" else ():
         on_log(f"WARNING {text}")
     timelines, logs = Timelines(), LogStore(work / "logs")
     follower = logs.follow("/aws/lambda/" + deployment.function.name)
-    settings = PoolSettings(environments, REGION, network=request.network, linger_s=request.timeout_s)
+    settings = PoolSettings(environments, REGION, network=network, linger_s=request.timeout_s)
     tasks = TaskSet("run")
     meters = Meters(SystemClock(), last_max=request.repeat)
     pool = Pool(

@@ -34,7 +34,8 @@ class NodeSettings:
         account: Account number, 12 digits.
         idle_s: How long an environment may be idle before it is shut down, seconds.
         concurrency: Concurrent executions allowed in total.
-        network: What functions can reach: `none` or `host`.
+        network: What functions can reach; None: `nat` if this machine can, else `none`.
+        networks: Name patterns of functions with another policy; the first that matches counts.
         aws_endpoint: Base URL of the services that destinations and dead-letter targets are in, `aws` for AWS
             itself; empty if nothing may be sent.
         event_pace: Waits and ages of asynchronous events are multiplied by it; 1 as in AWS.
@@ -52,7 +53,8 @@ class NodeSettings:
     account: str = "000000000000"
     idle_s: float = 300.0
     concurrency: int = 1000
-    network: Network = "none"
+    network: Network | None = None
+    networks: tuple[tuple[str, Network], ...] = ()
     aws_endpoint: str = ""
     event_pace: float = 1.0
     runtimes: Path | None = None

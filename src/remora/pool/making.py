@@ -147,7 +147,7 @@ class Maker:
             directory=self._settings.directory / environment.identifier,
             mounts=tuple(mounts),
             memory_mib=deployment.function.memory_mib,
-            network=self._settings.network,
+            network=self._settings.network_of(deployment.function.name),
             ephemeral_mib=deployment.function.ephemeral_mib,
         )
         await environment.start(self._driver, plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from remora.auth.sessions import Sessions
@@ -35,6 +36,7 @@ class PoolSettings:
         memory_reserve_mib: With less memory left on the machine, idle environments are shut down before
             another one is made, MiB.
         network: What the processes of an environment can reach.
+        networks: Name patterns of functions with another policy; the first that matches counts.
         budgets: Time limits of an environment; those of Lambda unless tests shorten them.
         sessions: Makes the credentials of environments.
         has_telemetry: False: extensions hear that there is no Telemetry API and no Logs API, as they do in
@@ -51,6 +53,12 @@ class PoolSettings:
     start_hold_s: float = 1.0
     memory_reserve_mib: int = 256
     network: Network = "none"
+    networks: tuple[tuple[str, Network], ...] = ()
     budgets: Budgets = field(default_factory=Budgets)
     sessions: Sessions = field(default_factory=lambda: Sessions(secrets.token_bytes(32)))
     has_telemetry: bool = True
+
+    def network_of(self, function: str) -> Network:
+        """Return what a function's environments can reach."""
+        found = (policy for pattern, policy in self.networks if fnmatchcase(function, pattern))
+        return next(found, self.network)

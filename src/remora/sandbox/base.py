@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-Network = Literal["none", "host"]
+Network = Literal["none", "nat", "host"]
 
 
 class SandboxError(Exception):
@@ -94,7 +94,8 @@ class SandboxPlan:
             removes it.
         mounts: Read-only directories: /var/task, /opt, /var/runtime, /var/lang as far as there are any.
         memory_mib: The function's memory size, MiB; the limit of the whole sandbox.
-        network: `none`: only loopback inside; `host`: the host's network.
+        network: `none`: only loopback inside; `nat`: an address of its own, outwards through the host, and
+            neither the host itself, other sandboxes nor link-local addresses; `host`: the host's network.
         ephemeral_mib: Size of /tmp, MiB.
     """
 
@@ -213,6 +214,13 @@ class Sandbox(Protocol):
 
         **Cancellation:** shielded; the sandbox is gone all the same. Repeated calls: no effect.
         """
+
+
+class NetworkPower(Protocol):
+    """What a driver can do besides: give sandboxes the network policy `nat`."""
+
+    def network_problems(self) -> tuple[str, ...]:
+        """Try it; costs tens of milliseconds. Returns why it cannot be had here; empty if it can."""
 
 
 class SandboxDriver(Protocol):

@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Literal
 from remora.sandbox import messages
 from remora.sandbox.base import Paths, SandboxError, SandboxPlan
 from remora.sandbox.binary import init_program
+from remora.sandbox.cgroups import digest_of
 from remora.sandbox.directory import remove_tree
 from remora.sandbox.launch import CONTROL_SOCKET
 from remora.sandbox.masks import Masks, find_masks
-from remora.sandbox.node import SandboxesOfNode
+from remora.sandbox.node import SandboxesOfNode, Site
 from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, choose_ids, write_etc
 from remora.sandbox.scratch import choose_scratch
 from remora.sandbox.supervised import Habitat
+from remora.sandbox.ways import Ways
 
 if TYPE_CHECKING:
     from remora.sandbox.base import Network, Sandbox, Watcher
@@ -97,7 +99,7 @@ def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp
             "--control",
             f"{CONTROL_INSIDE}/{CONTROL_SOCKET}",
         ),
-        *("--port", str(API_PORT if plan.network == "none" else 0)),
+        *("--port", str(0 if plan.network == "host" else API_PORT)),
         *(("--idmap", f"{host.ids.base}:{host.ids.count}") if host.ids else ()),
     ]
 
@@ -105,7 +107,7 @@ def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp
 def _namespaces(ids: IdRange | None, network: Network) -> list[str]:
     words = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if network == "none":
-        words.append("--unshare-net")
+        words.append("--unshare-net")  # for `nat` whoever starts bubblewrap has made one
     if ids is None:
         words += ["--unshare-user", "--uid", str(UID), "--gid", str(GID), "--cap-drop", "ALL"]
     else:
@@ -213,6 +215,7 @@ class BubblewrapDriver:
         self._known_host: Host | None = None
         self._known_scratch: Scratch | None = None
         self._scratch_missing: tuple[str, ...] = ()
+        self._known_ways: Ways | None = None
 
     def __repr__(self) -> str:
         return f"<BubblewrapDriver {self._sandboxes!r}>"
@@ -236,6 +239,17 @@ class BubblewrapDriver:
             self._known_scratch, self._scratch_missing = chosen
         self._known_scratch.learn(ephemeral_mib)
         return self._known_scratch
+
+    def _ways(self) -> Ways:
+        if self._known_ways is None:
+            host = self._host()
+            digest = digest_of(self._environments)
+            self._known_ways = Ways(host.init, digest, is_root=host.ids is not None)
+        return self._known_ways
+
+    def network_problems(self) -> tuple[str, ...]:
+        """See `NetworkPower.network_problems`."""
+        return self._ways().problems()
 
     def _command(self, plan: SandboxPlan, scratch: Scratch) -> list[str]:
         """Make the plan's directory, return the command that makes the sandbox."""
@@ -271,10 +285,9 @@ class BubblewrapDriver:
             scratch = await asyncio.to_thread(self._scratch, plan.ephemeral_mib)
         uid, gid = (UID, GID) if host.ids else (messages.UNCHANGED, messages.UNCHANGED)
         habitat = Habitat(Paths(), uid, gid, is_isolated=True)
-        limit_mib = scratch.memory_mib(plan)
-        return await self._sandboxes.create(
-            plan, watcher, habitat, lambda: self._command(plan, scratch), memory_mib=limit_mib
-        )
+        way = await self._ways().find(plan.network)
+        site = Site(lambda: way.launched(self._command(plan, scratch)), scratch.memory_mib(plan), way.leave)
+        return await self._sandboxes.create(plan, watcher, habitat, site)
 
     async def sweep(self) -> int:
         """See `SandboxDriver.sweep`."""

@@ -47,7 +47,7 @@ _WITHOUT = {
 
 def group_name(environments: Path, node: str) -> str:
     """Return the name of the node's parent group; the same data directory gives the same digest in it."""
-    return f"remora-{node}-{_digest(environments)}"
+    return f"remora-{node}-{digest_of(environments)}"
 
 
 class SandboxGroup:
@@ -285,7 +285,7 @@ def leftover_groups(hierarchies: list[Hierarchy], environments: Path) -> dict[st
     found: dict[str, set[Path]] = {}
     bases = {base for hierarchy in hierarchies for base in (hierarchy.root, *possible_bases(hierarchy))}
     for base in bases:
-        for group in base.glob(f"remora-*-{_digest(environments)}/*/"):
+        for group in base.glob(f"remora-*-{digest_of(environments)}/*/"):
             found.setdefault(group.name, set()).add(group)
     return found
 
@@ -325,7 +325,8 @@ async def sweep_groups(directories: set[Path]) -> bool:
     return is_gone
 
 
-def _digest(environments: Path) -> str:
+def digest_of(environments: Path) -> str:
+    """Return the word, 12 hexadecimal digits, that names what belongs to a directory of environments."""
     return hashlib.sha256(os.fsencode(environments.resolve())).hexdigest()[:12]
 
 

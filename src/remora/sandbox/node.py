@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remora.kit.tasks import TaskSet
@@ -21,13 +22,33 @@ from remora.sandbox.hierarchies import find_hierarchies
 from remora.sandbox.supervised import Estate, SupervisedSandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from remora.sandbox.base import SandboxPlan, Watcher
     from remora.sandbox.cgroups import SandboxGroup
     from remora.sandbox.hierarchies import Hierarchy
     from remora.sandbox.supervised import Habitat
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """
+    What a driver adds to a plan.
+
+    Args:
+        prepare: Makes the plan's directory, and returns the command to start.
+        memory_mib: What all processes together may use, MiB.
+        leave: Called once when the sandbox is gone, or was not made.
+    """
+
+    prepare: Callable[[], list[str]]
+    memory_mib: int
+    leave: Callable[[], Awaitable[None]] = _nothing
 
 
 class SandboxesOfNode:
@@ -61,13 +82,7 @@ class SandboxesOfNode:
         return self._group().missing
 
     async def create(
-        self,
-        plan: SandboxPlan,
-        watcher: Watcher,
-        habitat: Habitat,
-        prepare: Callable[[], list[str]],
-        *,
-        memory_mib: int | None = None,
+        self, plan: SandboxPlan, watcher: Watcher, habitat: Habitat, site: Site
     ) -> SupervisedSandbox:
         """
         Make one sandbox.
@@ -76,8 +91,7 @@ class SandboxesOfNode:
             plan: What is wanted.
             watcher: Who is told.
             habitat: What the driver decided.
-            prepare: Makes the plan's directory, and returns the command to start.
-            memory_mib: What all processes together may use, MiB; None for the plan's.
+            site: What else it decided; its `leave` is called in every case.
 
         Raises:
             SandboxError: If it could not be made; nothing of it is left behind.
@@ -85,30 +99,37 @@ class SandboxesOfNode:
         **Cancellation:** nothing of it is left behind.
         """
         if plan.name in self._living:
+            await site.leave()
             raise SandboxError(f"there is a living sandbox called {plan.name} already")
         self._living.add(plan.name)
         group: SandboxGroup | None = None
         init: launch.Init | None = None
         try:
-            argv = prepare()
-            group = self._group().create(plan.name, memory_mib or plan.memory_mib)
+            argv = site.prepare()
+            group = self._group().create(plan.name, site.memory_mib)
             init = await launch.launch(argv, plan.directory / "control", self._tasks, group.birthplace)
-            forget = functools.partial(self._living.discard, plan.name)
+            forget = functools.partial(self._forget, plan, site)
             return SupervisedSandbox(plan, watcher, habitat, Estate(init, group, self._tasks, forget))
         except BaseException as error:
-            undoing = self._tasks.spawn(self._undo(plan, group, init), f"undo sandbox {plan.name}")
+            undoing = self._tasks.spawn(self._undo(plan, site, group, init), f"undo sandbox {plan.name}")
             await launch.uncancelled(undoing)
             if isinstance(error, OSError):
                 raise SandboxError(f"cannot make sandbox {plan.name}: {error}", retryable=True) from error
             raise
 
-    async def _undo(self, plan: SandboxPlan, group: SandboxGroup | None, init: launch.Init | None) -> None:
+    async def _forget(self, plan: SandboxPlan, site: Site) -> None:
+        self._living.discard(plan.name)
+        await site.leave()
+
+    async def _undo(
+        self, plan: SandboxPlan, site: Site, group: SandboxGroup | None, init: launch.Init | None
+    ) -> None:
         if init is not None:
             await init.stop()
         if group is not None:
             await group.remove()
         await asyncio.to_thread(remove_tree, plan.directory)
-        self._living.discard(plan.name)
+        await self._forget(plan, site)
 
     async def sweep(self) -> int:
         """Remove what a dead predecessor left; see `SandboxDriver.sweep`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from remora.sandbox import messages
 from remora.sandbox.base import Paths
 from remora.sandbox.binary import init_program
-from remora.sandbox.node import SandboxesOfNode
+from remora.sandbox.node import SandboxesOfNode, Site
 from remora.sandbox.supervised import Habitat
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ProcessDriver:
             # Relative, because the path of a unix socket is short; the working directory is where it belongs.
             return [str(program), "--subreaper", "--control", "control.sock", "--port", "0"]
 
-        return await self._sandboxes.create(plan, watcher, habitat, command)
+        return await self._sandboxes.create(plan, watcher, habitat, Site(command, plan.memory_mib))
 
     async def sweep(self) -> int:
         """See `SandboxDriver.sweep`."""

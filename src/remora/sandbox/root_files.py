@@ -6,6 +6,9 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from remora.sandbox.nat import read_resolv_confs
+from remora.sandbox.networks import resolv_conf_inside
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -85,6 +88,8 @@ def write_etc(target: Path, host_etc: Path, network: Network) -> tuple[str, ...]
     for name, text in _FILES.items():
         (target / name).write_text(text)
     copied = ("ld.so.cache", "resolv.conf") if network == "host" else ("ld.so.cache",)
+    if network == "nat":
+        (target / "resolv.conf").write_text(resolv_conf_inside(read_resolv_confs()))
     for name in copied:
         with contextlib.suppress(OSError):
             (target / name).write_bytes((host_etc / name).read_bytes())

@@ -21,7 +21,7 @@ from remora.sandbox.launch import uncancelled
 from remora.sandbox.limits import process_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from remora.kit.tasks import TaskSet
     from remora.sandbox.base import Paths, ProcessPlan, SandboxPlan, Watcher
@@ -68,7 +68,7 @@ class Estate:
     init: Init
     group: SandboxGroup
     tasks: TaskSet
-    forget: Callable[[], None]
+    forget: Callable[[], Awaitable[None]]
 
 
 class SupervisedSandbox:
@@ -348,7 +348,7 @@ class SupervisedSandbox:
             _log.error("sandbox %s: its cgroups could not be removed", self._plan.name)
         self._report_rest()
         await asyncio.to_thread(remove_tree, self._plan.directory)
-        self._estate.forget()
+        await self._estate.forget()
 
     async def _empty(self) -> None:
         """Have everything killed by remora-init, so that every exit is reported as it was."""

@@ -1,0 +1,206 @@
+/*
+ * A network of its own with one way out: a pair of virtual Ethernet devices, one end inside, the other at the host.
+ *
+ * Addresses are single ones (/32): nothing inside is on a common link with anything but the gateway, an address that
+ * every host's end has. All of it ends with the last process of the network namespace.
+ */
+#ifndef REMORA_NETWORK_H
+#define REMORA_NETWORK_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_link.h>
+#include <linux/ip.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/veth.h>
+#include <net/if.h>
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { ORDER_BYTES_MAX = 1024 };
+
+/* One order to the kernel being written. */
+struct order {
+    union {
+        struct nlmsghdr head;
+        uint8_t bytes[ORDER_BYTES_MAX];
+    };
+};
+
+static void begin_order(struct order *order, uint16_t type, uint16_t flags, const void *about, size_t size) {
+    memset(order, 0, sizeof *order);
+    order->head.nlmsg_type = type;
+    order->head.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+    memcpy(NLMSG_DATA(&order->head), about, size);
+    order->head.nlmsg_len = NLMSG_LENGTH(NLMSG_ALIGN(size));
+}
+
+static struct rtattr *put_attribute(struct order *order, uint16_t type, const void *value, size_t size) {
+    struct rtattr *attribute = (struct rtattr *)(void *)(order->bytes + NLMSG_ALIGN(order->head.nlmsg_len));
+    attribute->rta_type = type;
+    attribute->rta_len = (uint16_t)RTA_LENGTH(size);
+    if (size)
+        memcpy(RTA_DATA(attribute), value, size);
+    order->head.nlmsg_len = (uint32_t)(NLMSG_ALIGN(order->head.nlmsg_len) + RTA_ALIGN(attribute->rta_len));
+    return attribute;
+}
+
+static struct rtattr *begin_nest(struct order *order, uint16_t type) { return put_attribute(order, type, NULL, 0); }
+
+static void end_nest(struct order *order, struct rtattr *nest) {
+    nest->rta_len = (uint16_t)(order->bytes + order->head.nlmsg_len - (uint8_t *)nest);
+}
+
+static int open_netlink(void) { return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE); }
+
+/* Send an order and wait for its answer; -1 with errno if it was refused. */
+static int perform(int netlink, const struct order *order) {
+    union {
+        struct nlmsghdr head;
+        uint8_t bytes[4096];
+    } answer;
+    if (send(netlink, order->bytes, order->head.nlmsg_len, 0) < 0 || recv(netlink, answer.bytes, sizeof answer, 0) < 0)
+        return -1;
+    errno = -((struct nlmsgerr *)NLMSG_DATA(&answer.head))->error;
+    return errno ? -1 : 0;
+}
+
+/* Make the pair: `name` where `netlink` is at home, eth0 in the namespace `inside`. */
+static int make_pair(int netlink, const char *name, int inside) {
+    struct order order;
+    struct ifinfomsg about = {.ifi_family = AF_UNSPEC};
+    uint32_t namespace = (uint32_t)inside;
+    begin_order(&order, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &about, sizeof about);
+    put_attribute(&order, IFLA_IFNAME, name, strlen(name) + 1);
+    struct rtattr *link = begin_nest(&order, IFLA_LINKINFO);
+    put_attribute(&order, IFLA_INFO_KIND, "veth", 4);
+    struct rtattr *data = begin_nest(&order, IFLA_INFO_DATA), *peer = begin_nest(&order, VETH_INFO_PEER);
+    order.head.nlmsg_len += (uint32_t)NLMSG_ALIGN(sizeof about);
+    put_attribute(&order, IFLA_IFNAME, "eth0", 5);
+    put_attribute(&order, IFLA_NET_NS_FD, &namespace, sizeof namespace);
+    end_nest(&order, peer);
+    end_nest(&order, data);
+    end_nest(&order, link);
+    return perform(netlink, &order);
+}
+
+/* The number of a device where `netlink` is at home; 0 if there is none. */
+static int device_number(int netlink, const char *name) {
+    struct order order;
+    union {
+        struct nlmsghdr head;
+        uint8_t bytes[16384];
+    } answer;
+    struct ifinfomsg about = {.ifi_family = AF_UNSPEC};
+    begin_order(&order, RTM_GETLINK, 0, &about, sizeof about);
+    order.head.nlmsg_flags = NLM_F_REQUEST;
+    put_attribute(&order, IFLA_IFNAME, name, strlen(name) + 1);
+    if (send(netlink, order.bytes, order.head.nlmsg_len, 0) < 0 || recv(netlink, answer.bytes, sizeof answer, 0) < 0)
+        return 0;
+    return answer.head.nlmsg_type == RTM_NEWLINK ? ((struct ifinfomsg *)NLMSG_DATA(&answer.head))->ifi_index : 0;
+}
+
+static int set_up_device(int netlink, int device) {
+    struct order order;
+    struct ifinfomsg about = {.ifi_family = AF_UNSPEC, .ifi_index = device, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+    begin_order(&order, RTM_NEWLINK, 0, &about, sizeof about);
+    return perform(netlink, &order);
+}
+
+/* Let what arrives at this device be forwarded, whatever other devices do. */
+static int set_forwarding(int netlink, int device) {
+    struct order order;
+    struct ifinfomsg about = {.ifi_family = AF_UNSPEC, .ifi_index = device};
+    uint32_t on = 1;
+    begin_order(&order, RTM_SETLINK, 0, &about, sizeof about);
+    struct rtattr *families = begin_nest(&order, IFLA_AF_SPEC), *family = begin_nest(&order, AF_INET),
+                  *settings = begin_nest(&order, IFLA_INET_CONF);
+    put_attribute(&order, IPV4_DEVCONF_FORWARDING, &on, sizeof on);
+    end_nest(&order, settings);
+    end_nest(&order, family);
+    end_nest(&order, families);
+    return perform(netlink, &order);
+}
+
+static int add_address(int netlink, int device, const struct in_addr *address) {
+    struct order order;
+    struct ifaddrmsg about = {.ifa_family = AF_INET, .ifa_prefixlen = 32, .ifa_index = (uint32_t)device};
+    begin_order(&order, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &about, sizeof about);
+    put_attribute(&order, IFA_LOCAL, address, sizeof *address);
+    put_attribute(&order, IFA_ADDRESS, address, sizeof *address);
+    return perform(netlink, &order);
+}
+
+/* A route to one address through a device; or, with a gateway, the default route. */
+static int add_route(int netlink, int device, const struct in_addr *target, const struct in_addr *gateway) {
+    struct order order;
+    struct rtmsg about = {.rtm_family = AF_INET, .rtm_dst_len = target ? 32 : 0, .rtm_table = RT_TABLE_MAIN,
+                          .rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNICAST,
+                          .rtm_scope = gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK};
+    begin_order(&order, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &about, sizeof about);
+    if (target)
+        put_attribute(&order, RTA_DST, target, sizeof *target);
+    if (gateway)
+        put_attribute(&order, RTA_GATEWAY, gateway, sizeof *gateway);
+    put_attribute(&order, RTA_OIF, &device, sizeof device);
+    return perform(netlink, &order);
+}
+
+static int configure_outside(int netlink, const char *name, const struct in_addr *address, const struct in_addr *gateway) {
+    int device = device_number(netlink, name);
+    return device <= 0 || set_up_device(netlink, device) < 0 || add_address(netlink, device, gateway) < 0 ||
+                   add_route(netlink, device, address, NULL) < 0 || set_forwarding(netlink, device) < 0
+               ? -1
+               : 0;
+}
+
+static int configure_inside(const struct in_addr *address, const struct in_addr *gateway) {
+    int netlink = open_netlink(), device, result;
+    if (netlink < 0)
+        return -1;
+    device = device_number(netlink, "eth0");
+    result = device <= 0 || set_up_device(netlink, device_number(netlink, "lo")) < 0 ||
+                     set_up_device(netlink, device) < 0 || add_address(netlink, device, address) < 0 ||
+                     add_route(netlink, device, gateway, NULL) < 0 || add_route(netlink, device, NULL, gateway) < 0
+                 ? -1
+                 : 0;
+    close(netlink);
+    return result;
+}
+
+/* Whatever is on the link itself (clouds keep their metadata there) is not to be reached, though all else is. */
+static int close_link_local(void) {
+    struct order order;
+    struct rtmsg about = {.rtm_family = AF_INET, .rtm_dst_len = 16, .rtm_table = RT_TABLE_MAIN,
+                          .rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNREACHABLE, .rtm_scope = RT_SCOPE_UNIVERSE};
+    struct in_addr link_local = {.s_addr = htonl(0xa9fe0000)};
+    int netlink = open_netlink(), result;
+    begin_order(&order, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &about, sizeof about);
+    put_attribute(&order, RTA_DST, &link_local, sizeof link_local);
+    result = netlink < 0 ? -1 : perform(netlink, &order);
+    close(netlink);
+    return result;
+}
+
+/* Enter a network namespace of our own, connected to the one we leave by the device `name` there. */
+static int enter_network(const char *name, const char *own, const char *way_out) {
+    struct in_addr address, gateway;
+    int netlink = open_netlink(), inside;
+    if (netlink < 0 || inet_pton(AF_INET, own, &address) != 1 || inet_pton(AF_INET, way_out, &gateway) != 1)
+        return -1;
+    if (unshare(CLONE_NEWNET) < 0 || (inside = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) < 0)
+        return -1;
+    if (make_pair(netlink, name, inside) < 0 || configure_outside(netlink, name, &address, &gateway) < 0 ||
+        configure_inside(&address, &gateway) < 0)
+        return -1;
+    close(inside);
+    close(netlink);
+    return 0;
+}
+
+#endif

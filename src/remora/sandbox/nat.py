@@ -1,0 +1,212 @@
+"""The policy `nat` for root: what is done. Addresses are lent; the table of rules is kept meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from remora.sandbox.base import SandboxError
+from remora.sandbox.networks import DEVICES, GATEWAY, blocks, name_servers, read_routes, rules, uplinks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from ipaddress import IPv4Address, IPv4Network
+
+RESOLV_CONFS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+"""Where name servers are written; the second one holds the real ones where the first says 127.0.0.53."""
+ANSWER_WAIT_S = 10.0
+END_WAIT_S = 5.0
+_SYSCTL = Path("/proc/sys/net/ipv4/conf")
+
+
+def read_resolv_confs() -> list[str]:
+    """Return what the machine says of its name servers."""
+    texts = []
+    for path in RESOLV_CONFS:
+        with contextlib.suppress(OSError):
+            texts.append(path.read_text())
+    return texts
+
+
+def find_nft() -> str | None:
+    """Return the program nft, if it is installed."""
+    return shutil.which("nft", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """
+    An address, and the device that leads to it.
+
+    Args:
+        device: Name of the host's end.
+        address: The environment's.
+        release: Gives it back; repeated calls have no effect.
+    """
+
+    device: str
+    address: IPv4Address
+    release: Callable[[], None]
+
+    def launched(self, launcher: Path, command: Sequence[str]) -> list[str]:
+        """Return the command that runs `command` in a network with this address."""
+        return [str(launcher), "--nat", self.device, str(self.address), GATEWAY, "--", *command]
+
+
+class Firewall:
+    """
+    The node's table of rules, which the kernel removes with the process that made it, however that ends.
+
+    Args:
+        process: The nft that made it.
+        block: The addresses it is about.
+        lock: A socket whose name says that the block is taken, to other nodes of this machine.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, block: IPv4Network, lock: socket.socket) -> None:
+        self._process = process
+        self.block = block
+        self._lock = lock
+
+    async def close(self) -> None:
+        """Remove it."""
+        assert self._process.stdin is not None, "it was made with a pipe"
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(END_WAIT_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        self._lock.close()
+
+
+async def open_firewall(digest: str, tag: str) -> Firewall:
+    """
+    Choose addresses, let the machine forward, make the table.
+
+    Args:
+        digest: Names the node.
+        tag: With this, the names of its devices begin.
+
+    Raises:
+        SandboxError: If nft is missing or refuses, or all addresses are taken.
+    """
+    nft = find_nft()
+    if nft is None:
+        raise SandboxError("nft is not installed (package nftables)")
+    routes = read_routes(await asyncio.to_thread(Path("/proc/net/route").read_text))
+    servers = [server for text in read_resolv_confs() for server in name_servers(text)]
+    block, lock = _reserve(blocks(digest, routes, servers))
+    process: asyncio.subprocess.Process | None = None
+    try:
+        for device in uplinks(routes):
+            await asyncio.to_thread((_SYSCTL / device / "forwarding").write_text, "1")
+        process = await asyncio.create_subprocess_exec(
+            nft,
+            "-i",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={},
+            start_new_session=True,
+        )
+        table = f"remora_{digest}"
+        async with asyncio.timeout(ANSWER_WAIT_S):
+            await _command(process, rules(table, tag, block, servers), table)
+    except BaseException as error:
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        lock.close()
+        if isinstance(error, (OSError, TimeoutError)):
+            raise SandboxError(f"cannot make rules for the network: {error}", retryable=True) from error
+        raise
+    return Firewall(process, block, lock)
+
+
+def _reserve(candidates: Sequence[IPv4Network]) -> tuple[IPv4Network, socket.socket]:
+    """Take the first block that no other node has; its name in the abstract namespace is the lock."""
+    for block in candidates:
+        lock = socket.socket(socket.AF_UNIX)
+        try:
+            lock.bind(f"\0remora-network-{block}")
+        except OSError:
+            lock.close()
+        else:
+            return block, lock
+    raise SandboxError("all addresses for environments are taken by routes or other nodes")
+
+
+async def _command(process: asyncio.subprocess.Process, lines: Sequence[str], table: str) -> None:
+    """Give nft its commands, and wait until it says that the table is there."""
+    assert process.stdin is not None, "it was made with pipes"
+    assert process.stdout is not None, "it was made with pipes"
+    process.stdin.write("".join(f"{line}\n" for line in [*lines, "list tables inet"]).encode())
+    said = b""
+    while not said.rstrip().endswith(f"table inet {table}".encode()):
+        line = await process.stdout.readline()
+        said += line
+        if not line or b"Error" in line:
+            reason = said.decode(errors="replace").strip()
+            raise SandboxError(f"nft refused the rules for the network: {reason}")
+
+
+class Nat:
+    """
+    Lends addresses to sandboxes; the table of rules exists while any is lent.
+
+    Args:
+        digest: Hexadecimal; names the node, the same for the same data directory.
+    """
+
+    def __init__(self, digest: str) -> None:
+        self._digest = digest
+        self._tag = f"{DEVICES}{digest[:4]}"
+        self._firewall: Firewall | None = None
+        self._lent: dict[IPv4Address, int] = {}
+        self._last = 0
+        self._turn = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Nat {self._digest} lent={len(self._lent)}>"
+
+    async def lease(self) -> Lease:
+        """
+        Lend an address.
+
+        Raises:
+            SandboxError: If none is free, or there can be no rules.
+
+        **Cancellation:** nothing is lent.
+        """
+        async with self._turn:
+            if self._firewall is None:
+                self._firewall = await open_firewall(self._digest, self._tag)
+            block = self._firewall.block
+            for _ in range(block.num_addresses - 2):
+                self._last = self._last % (block.num_addresses - 2) + 1
+                address = block[self._last]
+                if address not in self._lent:
+                    self._lent[address] = self._last
+                    device = f"{self._tag}{self._last:x}"
+                    return Lease(device, address, partial(self._release, address))
+        raise SandboxError(f"all {len(self._lent)} addresses for environments are lent", retryable=True)
+
+    def _release(self, address: IPv4Address) -> None:
+        self._lent.pop(address, None)
+
+    async def settle(self) -> None:
+        """Remove the table if nothing is lent."""
+        async with self._turn:
+            if self._firewall is not None and not self._lent:
+                firewall, self._firewall = self._firewall, None
+                await firewall.close()
