@@ -25,7 +25,10 @@ remora run ./function -e event.json   run a function once, without a node
 Exit codes: 0 fine; 1 the function failed, or something does not exist; 2 wrong usage; 3 the node could not be
 reached or started; 130 interrupted.
 """
-_COMMANDS = ("up", "run", "ps", "logs", "timeline", "report", "compare", "prepare", "keys", "version")
+_COMMANDS = (
+    *("up", "run", "ps", "logs", "timeline", "report", "compare"),
+    *("backup", "restore", "prepare", "keys", "version"),
+)
 
 
 class _Commands(click.Group):

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from remora.store.event_log import EventLog
     from remora.telemetry.meter import Meters
 
+RECORDS = "remora.db"
+"""The file in a data directory that makes it one."""
+LOCK = "lock"
+"""The file in a data directory that whoever uses it has locked."""
 SANDBOX_DRIVERS = ("bubblewrap", "process")
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import remora
 from remora.store.base import Document, StoreError
+from remora.store.layouts import Layouts, open_database
 from remora.store.lock import DirectoryLock
 from remora.store.sqlite_errors import explained
 
@@ -20,23 +22,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# Marks the file as ours ("RMRA") and says which layout it has.
-_APPLICATION_ID = 0x524D5241
-_LAYOUT = 1
+# "RMRA"
+LAYOUTS: Final = Layouts(
+    0x524D5241,
+    (
+        (
+            """
+            CREATE TABLE record (
+                kind TEXT NOT NULL,
+                key TEXT NOT NULL,
+                content BLOB NOT NULL,
+                PRIMARY KEY (kind, key)
+            ) WITHOUT ROWID
+            """,
+        ),
+        # Which version of remora wrote the file, for whoever finds it.
+        ("CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",),
+    ),
+)
+"""The first layout, and what each later one adds."""
 
-_CREATE = """
-    CREATE TABLE record (
-        kind TEXT NOT NULL,
-        key TEXT NOT NULL,
-        content BLOB NOT NULL,
-        PRIMARY KEY (kind, key)
-    ) WITHOUT ROWID
-"""
 _READ_ALL = "SELECT kind, key, content FROM record ORDER BY kind, key"
 _PUT = """
     INSERT INTO record (kind, key, content) VALUES (?, ?, ?)
     ON CONFLICT DO UPDATE SET content = excluded.content
 """
+_READ_WRITER = "SELECT value FROM note WHERE name = 'writer'"
+_NOTE_WRITER = "INSERT OR REPLACE INTO note (name, value) VALUES ('writer', ?)"
 _DELETE = "DELETE FROM record WHERE kind = ? AND key = ?"
 
 
@@ -115,29 +127,12 @@ class SqliteStore:
             raise
 
     def _open(self) -> sqlite3.Connection:
-        """Open or make the file, and look whether it is whole and ours."""
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        """Open or make the file, and note who writes it now."""
+        connection = open_database(self._path, LAYOUTS, synchronous="FULL")
         self._connection = connection
-        application, layout = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if (tables and application != _APPLICATION_ID) or layout > _LAYOUT:
-            raise StoreError(
-                f"{self._path} was not written by this version of remora (application {application}, "
-                f"layout {layout}); use a newer remora or another data directory"
-            )
-        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if damage != "ok":
-            raise sqlite3.DatabaseError(damage)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if not tables:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_LAYOUT}")
-            connection.execute(_CREATE)
-            connection.execute("COMMIT")
+        noted = connection.execute(_READ_WRITER).fetchone()
+        if noted is None or noted[0] != remora.__version__:
+            connection.execute(_NOTE_WRITER, (remora.__version__,))
         return connection
 
     def _commit(self, changes: tuple[Document, ...]) -> None:

@@ -17,25 +17,30 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from remora.store.base import StoreError
 from remora.store.event_log import Entry
+from remora.store.layouts import Layouts, open_database
 from remora.store.sqlite_errors import explained
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-# Marks the file as ours ("RMEV") and says which layout it has.
-_APPLICATION_ID: Final = 0x524D4556
-_LAYOUT: Final = 1
-
-_CREATE: Final = """
-    CREATE TABLE entry (
-        number INTEGER PRIMARY KEY,
-        kind TEXT NOT NULL,
-        head BLOB NOT NULL,
-        progress BLOB NOT NULL,
-        body BLOB NOT NULL
-    )
-"""
+# "RMEV"
+LAYOUTS: Final = Layouts(
+    0x524D4556,
+    (
+        (
+            """
+            CREATE TABLE entry (
+                number INTEGER PRIMARY KEY,
+                kind TEXT NOT NULL,
+                head BLOB NOT NULL,
+                progress BLOB NOT NULL,
+                body BLOB NOT NULL
+            )
+            """,
+        ),
+    ),
+)
 # Bodies come last in the table: what is before them is read without them.
 _READ_ALL: Final = "SELECT number, kind, head, progress FROM entry ORDER BY number"
 _READ_BODY: Final = "SELECT body FROM entry WHERE number = ?"
@@ -166,30 +171,9 @@ class SqliteEventLog:
             raise
 
     def _open(self) -> sqlite3.Connection:
-        """Open or make the file, and look whether it is whole and ours."""
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        self._connection = connection
-        application, layout = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if (tables and application != _APPLICATION_ID) or layout > _LAYOUT:
-            raise StoreError(
-                f"{self._path} was not written by this version of remora (application {application}, "
-                f"layout {layout}); use a newer remora or another data directory"
-            )
-        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if damage != "ok":
-            raise sqlite3.DatabaseError(damage)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        if not tables:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_LAYOUT}")
-            connection.execute(_CREATE)
-            connection.execute("COMMIT")
-        return connection
+        """Open or make the file."""
+        self._connection = open_database(self._path, LAYOUTS, synchronous="NORMAL")
+        return self._connection
 
     def _write(self, batches: list[_Batch]) -> None:
         connection = self._connection
