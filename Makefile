@@ -43,6 +43,7 @@ bench:  ## compare with the floor and with AWS's emulator; takes minutes
 	@$(SETUP)
 	@$(BIN)/python benchmarks/warm.py $(ARGS)
 	@$(BIN)/python benchmarks/cold.py $(ARGS)
+	@$(BIN)/python benchmarks/api.py
 
 format:  ## rewrite the sources in the house's format
 	@$(SETUP) test check

@@ -19,6 +19,8 @@ class Limits:
         body_bytes_read_max: A body longer than this is not even read and thrown away: it is answered with 413
             and the connection ends (unless the application has allowed this exchange more).
         connections_max: Open connections; one more is answered with 503.
+        accepts_at_once: How many connections are accepted per turn of the loop. Under load a turn takes long,
+            and whoever connects waits for as many turns as there are others before him.
         header_timeout_s: From the first byte of a request to the end of its headers, seconds.
         body_timeout_s: Longest silence within a body, seconds.
         idle_timeout_s: How long a connection is kept without a request, seconds.
@@ -33,6 +35,7 @@ class Limits:
     body_bytes_max: int = 8 * 1024 * 1024
     body_bytes_read_max: int = 64 * 1024 * 1024
     connections_max: int = 1024
+    accepts_at_once: int = 1
     header_timeout_s: float | None = None
     body_timeout_s: float | None = None
     idle_timeout_s: float | None = None

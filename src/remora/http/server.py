@@ -49,7 +49,7 @@ class Server:
         self.date = DateLine(clock or SystemClock()) if self.limits.send_date else None
         self.connections: set[Connection] = set()
         self._listener = listener
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._sweep_at = math.inf
         self._emptied: asyncio.Future[None] | None = None
@@ -57,7 +57,7 @@ class Server:
 
     def __repr__(self) -> str:
         """State how many connections there are."""
-        state = "closed" if self._is_closed else "serving" if self._server else "new"
+        state = "closed" if self._is_closed else "serving" if self._servers else "new"
         return f"<Server {state}, {len(self.connections)} connections>"
 
     @property
@@ -76,7 +76,11 @@ class Server:
         if self._listener.family in {socket.AF_INET, socket.AF_INET6}:
             # Accepted sockets inherit it. (asyncio itself sets it only if the listener names its protocol.)
             self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server = await self.loop.create_server(self._made, sock=self._listener, backlog=_BACKLOG)
+        # uvloop accepts one connection per turn from each server; several may share a listening socket.
+        listeners = [self._listener, *(self._listener.dup() for _ in range(self.limits.accepts_at_once - 1))]
+        for listener in listeners:
+            made = await self.loop.create_server(self._made, sock=listener, backlog=_BACKLOG)
+            self._servers.append(made)
 
     async def close(self) -> None:
         """
@@ -87,10 +91,11 @@ class Server:
         **Cancellation:** the connections are dropped all the same. Repeated calls: wait as the first.
         """
         self._is_closed = True
-        if self._server is None:
+        if not self._servers:
             self._listener.close()
             return
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in tuple(self.connections):
             connection.shut(is_lingering=False)
         try:

@@ -78,6 +78,7 @@ _LIMITS = Limits(
     header_bytes_max=1024 * 1024,
     body_bytes_read_max=4 * CREATE_FUNCTION_BODY_BYTES_MAX,
     connections_max=10_000,
+    accepts_at_once=16,
     header_timeout_s=30.0,
     body_timeout_s=60.0,
     idle_timeout_s=300.0,
