@@ -50,6 +50,15 @@ def eventually(is_true: Callable[[], Any], within_s: float = PATIENCE_S) -> Any:
     return value
 
 
+def aws_2():
+    """Return the machine's AWS CLI 2, which `tools/setup` installs; None if there is none."""
+    program = Path("/usr/bin/aws")
+    if not program.exists():
+        return None
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    return program if version.startswith("aws-cli/2") else None
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back from an invocation; `payload` is parsed if it is JSON."""

@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from .nodes import eventually
+from .nodes import aws_2, eventually
 from .packages import RUNTIME, zip_of
 
 AWS = Path(sys.executable).with_name("aws")
@@ -138,15 +138,6 @@ def test_a_client_that_polls_sees_every_line_once(node, function):
         poll()
     assert list(seen.values()) == [f"printed {number}\n" for number in range(5)]
     client.close()
-
-
-def aws_2():
-    """Return the machine's AWS CLI 2, which `tools/setup` installs; None if there is none."""
-    program = Path("/usr/bin/aws")
-    if not program.exists():
-        return None
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
-    return program if version.startswith("aws-cli/2") else None
 
 
 @pytest.mark.slow

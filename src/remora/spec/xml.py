@@ -134,7 +134,7 @@ def _local(element: ET.Element) -> str:
 
 def scalar(kind: str, value: str) -> Any:
     """
-    Read a number, a boolean or a text.
+    Read a number, a boolean, a text, or a time: seconds since 1970, UTC unless it says otherwise.
 
     Raises:
         ApiError: SerializationException if it is not of that kind.
@@ -144,6 +144,9 @@ def scalar(kind: str, value: str) -> Any:
             return int(value)
         if kind in {"double", "float"}:
             return float(value)
+        if kind == "timestamp":
+            read = datetime.fromisoformat(value)
+            return (read if read.tzinfo is not None else read.replace(tzinfo=UTC)).timestamp()
     except ValueError as error:
         raise _malformed(f"'{value}' is not of type {kind}") from error
     if kind == "boolean":

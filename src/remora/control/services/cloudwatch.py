@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from remora.control.services.neighbour import Neighbour, ServiceError
 from remora.control.services.pages import read_token, write_token
-from remora.spec import rpc_api
+from remora.control.services.query import QueryService
+from remora.spec import limits, rpc_api, xml_api
 from remora.telemetry.metrics import METRICS, MINUTE_S, NAMESPACE, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from remora.control.services.neighbour import Handler
+    from remora.control.services.query import QueryHandler
+    from remora.http.exchange import Exchange
     from remora.kit.clock import Clock
     from remora.telemetry.metrics import Metrics
     from remora.telemetry.summary import Summary
 
 SERVICE: Final = "monitoring"
+_MODEL: Final = ("cloudwatch", "2010-08-01")
 
 METRICS_PER_PAGE: Final = 500
 DATAPOINTS_MAX: Final = 1_440
@@ -277,7 +281,44 @@ def _invalid(message: str) -> ServiceError:
     return ServiceError("ValidationException", message)
 
 
-def cloudwatch_service(metrics: Metrics, clock: Clock, new_id: Callable[[], str]) -> Neighbour:
-    """Make the service of a node; arguments as for `CloudWatch` and `Neighbour`."""
-    handlers = CloudWatch(metrics, clock).handlers()
-    return Neighbour(SERVICE, rpc_api.load("cloudwatch", "2010-08-01", handlers), handlers, new_id)
+class CloudWatchService:
+    """
+    The application: one service in two protocols, that of today's clients and that of former ones.
+
+    Args:
+        handlers: What performs each operation, by its name in the model.
+        new_id: Makes a UUID.
+    """
+
+    body_bytes_max: Final = limits.OTHER_BODY_BYTES_MAX
+
+    def __init__(self, handlers: Mapping[str, Handler], new_id: Callable[[], str]) -> None:
+        api = rpc_api.load(*_MODEL, handlers)
+        self._present = Neighbour(SERVICE, api, handlers, new_id)
+        former = {name: _former(handler, api.query_errors) for name, handler in handlers.items()}
+        self._former = QueryService(SERVICE, xml_api.load(*_MODEL, handlers), former, new_id)
+
+    def __repr__(self) -> str:
+        return f"<CloudWatchService {self._present!r}>"
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request: a form in XML, anything else as today."""
+        is_form = (exchange.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded")
+        await (self._former if is_form else self._present).answer(exchange)
+
+
+def _former(handler: Handler, codes: Mapping[str, str]) -> QueryHandler:
+    """Let an operation be called with a form; its errors have other codes there."""
+
+    async def perform(request: Request, _: Exchange) -> Mapping[str, Any]:
+        try:
+            return await handler(request)
+        except ServiceError as error:
+            raise ServiceError(codes.get(error.code, error.code), error.message, error.status) from error
+
+    return perform
+
+
+def cloudwatch_service(metrics: Metrics, clock: Clock, new_id: Callable[[], str]) -> CloudWatchService:
+    """Make the service of a node; arguments as for `CloudWatch` and `CloudWatchService`."""
+    return CloudWatchService(CloudWatch(metrics, clock).handlers(), new_id)
