@@ -182,13 +182,14 @@ class NodeFunctions:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         health = get(endpoint, "/_remora/health", dict[str, Any])
-        self.client: Any = botocore.session.get_session().create_client(
+        session = botocore.session.get_session()
+        session.set_config_variable("metadata_service_num_attempts", 0)  # no node knows roles of machines
+        if session.get_credentials() is None:
+            session.set_credentials("any", "any")
+        self.client: Any = session.create_client(
             "lambda",
             str(health.get("region", "us-east-1")),
             endpoint_url=endpoint,
-            aws_access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "any"),
-            aws_secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", "any"),
-            aws_session_token=os.environ.get("AWS_SESSION_TOKEN"),
             config=Config(retries={"max_attempts": 0}, read_timeout=1_000),
         )
 
