@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.loaders import Loader
 
 from remora.spec import codec, constraints
-from remora.spec.shapes import Shape, read_shape
+from remora.spec.shapes import Shape, learn
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -54,8 +54,8 @@ class RpcApi:
         self.operations = {
             name: RpcOperation(
                 name,
-                self._learn(definitions, definition.get("input")),
-                self._learn(definitions, definition.get("output")),
+                learn(self.shapes, definitions, definition.get("input")),
+                learn(self.shapes, definitions, definition.get("output")),
             )
             for name, definition in document["operations"].items()
             if offered is None or name in offered
@@ -69,19 +69,6 @@ class RpcApi:
 
     def __repr__(self) -> str:
         return f"<RpcApi {self.target_prefix} operations={len(self.operations)}>"
-
-    def _learn(self, definitions: Mapping[str, Any], entry: Mapping[str, Any] | None) -> Shape | None:
-        """Read a shape, and all that it refers to; None if there is none."""
-        if entry is None:
-            return None
-        name = entry["shape"]
-        if name not in self.shapes:
-            shape = self.shapes[name] = read_shape(name, definitions[name])
-            inner = [member.shape for member in shape.members.values()]
-            inner += [reference for reference in (shape.element, shape.key) if reference is not None]
-            for reference in inner:
-                self._learn(definitions, {"shape": reference})
-        return self.shapes[name]
 
     def parse(self, operation: RpcOperation, document: Any) -> dict[str, Any]:
         """

@@ -119,3 +119,26 @@ def _compile(pattern: str) -> re.Pattern[str]:
     for java, python in ((r"\p{L}", r"\w"), (r"\p{N}", r"\w"), (r"\p{Z}", r"\s")):
         pattern = pattern.replace(java, python)
     return re.compile(pattern)
+
+
+def learn(
+    shapes: dict[str, Shape], definitions: Mapping[str, Any], entry: Mapping[str, Any] | None
+) -> Shape | None:
+    """
+    Read the shape that an entry of a model refers to, and all that it refers to.
+
+    Args:
+        shapes: What has been read; what is new is added.
+        definitions: The model's shapes.
+        entry: `{"shape": NAME}`; None if there is none.
+    """
+    if entry is None:
+        return None
+    name = entry["shape"]
+    if name not in shapes:
+        shape = shapes[name] = read_shape(name, definitions[name])
+        inner = [member.shape for member in shape.members.values()]
+        inner += [reference for reference in (shape.element, shape.key) if reference is not None]
+        for reference in inner:
+            learn(shapes, definitions, {"shape": reference})
+    return shapes[name]

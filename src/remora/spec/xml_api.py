@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.loaders import Loader
 
 from remora.spec import constraints, xml
-from remora.spec.shapes import Shape, read_shape
+from remora.spec.shapes import Shape, learn
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -63,23 +63,10 @@ class XmlApi:
         output = definition.get("output")
         return XmlOperation(
             name,
-            self._learn(definitions, definition.get("input")),
-            self._learn(definitions, output),
+            learn(self.shapes, definitions, definition.get("input")),
+            learn(self.shapes, definitions, output),
             output.get("resultWrapper") if output else None,
         )
-
-    def _learn(self, definitions: Mapping[str, Any], entry: Mapping[str, Any] | None) -> Shape | None:
-        """Read a shape, and all that it refers to; None if there is none."""
-        if entry is None:
-            return None
-        name = entry["shape"]
-        if name not in self.shapes:
-            shape = self.shapes[name] = read_shape(name, definitions[name])
-            inner = [member.shape for member in shape.members.values()]
-            inner += [reference for reference in (shape.element, shape.key) if reference is not None]
-            for reference in inner:
-                self._learn(definitions, {"shape": reference})
-        return self.shapes[name]
 
     def parse_form(self, operation: XmlOperation, form: Mapping[str, str]) -> dict[str, Any]:
         """
