@@ -37,8 +37,8 @@ BUDGETS = Budgets(
     internal_us=40_000,
 )
 """What is said can take the runtime's or the extension's part, who then wait until their time is up."""
-TRIES_MAX = 4
-"""How many invocations may suffer from what was said, one after the other, until one is answered well."""
+TRIES_MAX = 12
+"""How many invocations may suffer from what was said, or from a busy machine, until one is answered well."""
 HANG_S = 10.0
 REACH_S = 1.0
 SETTLE_S = 0.004
