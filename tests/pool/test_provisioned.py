@@ -58,6 +58,7 @@ def total(it, name):
     return sum(summary.total for _, summary in it.meters.metrics.read(name, Subject("f"), 0, 2**40, 60))
 
 
+@pytest.mark.case("MB-34")
 def test_environments_are_initialised_ahead_and_what_is_beyond_spills_over(stage, run):
     async def scenario():
         leave = asyncio.Event()

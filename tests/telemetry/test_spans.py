@@ -46,7 +46,7 @@ class Told:
             self(Kind.RUNTIME_READY)
         self(Kind.INIT_ENDED, phase=phase, detail=detail, error_type="E" if detail == "error" else "")
 
-    def invoke(self, *, init_us=-1, request_id=REQUEST):
+    def invoke(self, *, init_us=-1, restore_us=-1, request_id=REQUEST):
         self(Kind.INVOKE_STARTED, request_id=request_id)
         self(Kind.RUNTIME_RESPONDED, request_id=request_id)
         self(
@@ -64,6 +64,7 @@ class Told:
             detail="success",
             duration_us=4_000,
             init_us=init_us,
+            restore_us=restore_us,
             post_runtime_us=2_000,
         )
 
@@ -133,6 +134,29 @@ def test_an_init_that_failed_and_one_within_the_invocation(told):
     assert names[:4] == [("f", ""), ("init", "f"), ("extension ext", "init"), ("runtime", "init")]
     assert trace.spans[0].start_us == trace.spans[1].start_us
     assert not any(span.error for span in trace.spans)
+
+
+def test_an_invocation_that_waited_for_a_restore(told):
+    told.init()
+    told.recording.moved("another stream")
+    told(Kind.RESTORE_STARTED)
+    told(Kind.RESTORE_ENDED, detail="success", duration_us=1_500)
+    told.recording.invoked(ARN, "")
+    told.invoke(restore_us=1_500)
+    ahead, trace = told.traces()
+    assert [name for name, *_ in laid_out(ahead)] == ["init", "sandbox", "extension ext", "runtime"]
+    assert laid_out(trace)[:3] == [("f", "", 7.5, 14), ("restore", "f", 7.5, 9), ("runtime", "f", 10, 12)]
+    assert trace.spans[0].attributes["remora.restore_duration_ms"] == 1.5
+    assert told.recorder.subject("another stream").function_name == "f"
+
+
+def test_a_restore_that_nobody_waited_for_is_no_part_of_an_invocation(told):
+    told(Kind.RESTORE_STARTED)
+    told(Kind.RESTORE_ENDED, detail="success", duration_us=1_500)
+    told.recording.invoked(ARN, "")
+    told.invoke()
+    (trace,) = told.traces()
+    assert "restore" not in [span.name for span in trace.spans]
 
 
 def test_a_runtime_that_was_cut_off(told):

@@ -84,10 +84,14 @@ class Recorder:
 
     def open(self, subject: Subject, timeline: Timeline) -> Recording:
         """Begin to record an environment."""
+        self.know(subject)
+        return Recording(self, subject, timeline)
+
+    def know(self, subject: Subject) -> None:
+        """Remember whose a log stream is."""
         self._subjects[subject.instance_id] = subject
         if len(self._subjects) > SUBJECTS_MAX:
             self._subjects.popitem(last=False)
-        return Recording(self, subject, timeline)
 
     def take(self, count: int) -> list[Recorded]:
         """Return what has waited for longest, `count` at most."""
@@ -142,6 +146,7 @@ class Recording:
     def moved(self, instance_id: str) -> None:
         """Whose it is has got another log stream, by that name."""
         self._subject = replace(self._subject, instance_id=instance_id)
+        self._recorder.know(self._subject)
 
     def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
         """Something happened; the peak is known when an invocation ends."""

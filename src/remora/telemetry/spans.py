@@ -80,7 +80,7 @@ def traces(recorded: Recorded, new_span_id: Callable[[], str]) -> list[Trace]:
     started = _first(ahead, Kind.INIT_STARTED)
     if started is not None and started.phase == "init" and ended.init_us < 0:
         made.append(_init_alone(recorded, ahead, new_span_id))
-        ahead = []
+        ahead = [each for each in ahead if each.kind is Kind.RESTORE_ENDED]
     made.append(_Invocation(recorded, ended, ahead, during, new_span_id).trace())
     return made
 
@@ -119,6 +119,7 @@ class _Invocation:
     def trace(self) -> Trace:
         below = [
             *_init_spans(self._recorded, self._ahead, self._ids.span, self._new_span_id),
+            *self._restore(),
             *self._runtime(),
             *self._extensions(),
             *self._post_runtime(),
@@ -130,7 +131,7 @@ class _Invocation:
         recorded, ended = self._recorded, self._ended
         attributes: dict[str, Value] = {
             "faas.invocation_id": ended.request_id,
-            "faas.coldstart": ended.init_us >= 0,
+            "faas.coldstart": ended.init_us >= 0 or ended.restore_us >= 0,
             "cloud.resource_id": recorded.invoked_arn,
             "remora.status": ended.detail,
             "remora.duration_ms": ended.duration_us / 1000,
@@ -139,10 +140,21 @@ class _Invocation:
         }
         if ended.init_us >= 0:
             attributes["remora.init_duration_ms"] = ended.init_us / 1000
+        if ended.restore_us >= 0:
+            attributes["remora.restore_duration_ms"] = ended.restore_us / 1000
         error = "" if ended.detail == "success" else ended.error_type or ended.detail
         ids = self._ids
         function = recorded.subject.function_name
         return Span(function, start_us, ended.at_us, ids.span, ids.parent, error, attributes, is_root=True)
+
+    def _restore(self) -> list[Span]:
+        ended = _last(self._ahead, Kind.RESTORE_ENDED)
+        if ended is None or self._ended.restore_us < 0:
+            return []
+        span = self._child("restore", ended.at_us - ended.duration_us, ended.at_us)
+        if ended.detail != "success":
+            span.error = ended.error_type or ended.detail
+        return [span]
 
     def _runtime(self) -> list[Span]:
         done = _last(self._during, Kind.RUNTIME_DONE)
