@@ -55,6 +55,7 @@ def aws(node, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.case("CP-67")
 def test_the_aws_command_deploys_updates_and_invokes(node, aws, tmp_path):
     # Given zips on disk
     name = unique("by-cli")
@@ -93,6 +94,7 @@ def test_the_aws_command_deploys_updates_and_invokes(node, aws, tmp_path):
     assert missing.value.response["Error"]["Code"] == "ResourceNotFoundException"
 
 
+@pytest.mark.case("CP-66")
 def test_later_layers_overwrite_earlier_ones_and_the_package_wins(node, function):
     source = "import which, sys\ndef handler(e, c):\n    return [which.NAME, open('/opt/data').read()]\n"
     layers = [zip_of({"python/which.py": f"NAME = {n!r}", "data": n}) for n in ("first", "second")]

@@ -20,6 +20,7 @@ def shutdowns(lines):
 
 @pytest.mark.slow
 @pytest.mark.case("RT-25", "LC-19", "LC-20", "EXT-38")
+@pytest.mark.case("CP-81")
 def test_a_timeout_loses_the_process_and_keeps_tmp(node, function):
     # Given a function that has written to /tmp, and an extension
     name = function(does=WATCHER, Timeout=1)
@@ -137,6 +138,7 @@ def test_more_memory_than_configured_is_the_functions_end_where_it_can_be_limite
 
 
 @pytest.mark.case("LC-17", "RT-33")
+@pytest.mark.case("CP-80")
 def test_an_error_of_the_handler_changes_nothing_else(node, function):
     name = function(does=WATCHER)
     first = node.invoke(name, tail=True)

@@ -1,5 +1,6 @@
 """What an invocation gets and gives: answers, reuse, concurrency, variables, sizes."""
 
+import base64
 import json
 import os
 import socket
@@ -254,10 +255,13 @@ def test_a_response_may_be_six_megabytes_and_not_more(node, function):
     assert "shell function got 7 bytes, event 3" in node.invoke(name, b'"again"', tail=True).log
 
 
+@pytest.mark.case("CP-85")
 def test_a_response_that_is_too_large_is_an_error_with_the_stock_client_too(node, function):
     name = function(MemorySize=512)
     over = node.invoke(name, {"size": 6_291_556}, tail=True)
+    assert (over.status, over.error) == (200, "Unhandled")
     assert over.payload["errorType"] == "Function.ResponseSizeTooLarge"
+    assert "(6291556 bytes)" in over.payload["errorMessage"]
     assert node.invoke(name).error is None
 
 
@@ -323,6 +327,7 @@ def test_a_function_sees_neither_the_machine_nor_other_environments(node, functi
     )
 
 
+@pytest.mark.case("CP-87")
 def test_client_context_and_cognito_reach_the_function(node, function):
     source = "def handler(event, context):\n    return context.client_context.custom\n"
     name = function(zip_of({"app.py": source}))
@@ -346,3 +351,17 @@ def test_modes_in_the_package_are_kept(node, function):
     assert told["tool"] & stat.S_IXUSR
     assert not told["app.py"] & stat.S_IXUSR
     assert told["data"] & stat.S_IRUSR
+
+
+@pytest.mark.case("CP-78", "CP-86")
+def test_nothing_is_null_and_the_tail_ends_with_the_report(node, function):
+    source = "def handler(event, context):\n    print('x' * event['characters'])\n"
+    name = function(zip_of({"app.py": source}))
+    for characters in (1, 5_000):
+        reply = node.client.invoke(
+            FunctionName=name, LogType="Tail", Payload=json.dumps({"characters": characters}).encode()
+        )
+        assert reply["Payload"].read() == b"null"
+        tail = base64.b64decode(reply["LogResult"])
+        assert len(tail) <= 4096
+        assert tail.splitlines()[-1].startswith(b"REPORT RequestId: ")

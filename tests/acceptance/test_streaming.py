@@ -1,5 +1,6 @@
 """Responses that are streamed by a real process to boto3, through a real node."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from .packages import zip_of
 
 MIB = 1024 * 1024
 BOOTSTRAP = """#!/usr/bin/python3 -BIS
-import base64, json, os, socket
+import base64, json, os, socket, time
 
 def call(head, body=b""):
     host, port = os.environ["AWS_LAMBDA_RUNTIME_API"].split(":")
@@ -34,6 +35,7 @@ while True:
     connection.sendall(b"\\r\\n")
     for _ in range(event["chunks"]):
         connection.sendall(b"%x\\r\\n" % event["size"] + b"x" * event["size"] + b"\\r\\n")
+        time.sleep(event.get("pause", 0))
     if event.get("exit"):
         os._exit(3)
     trailers = b""
@@ -62,8 +64,19 @@ def streamed(node, function):
     return invoke
 
 
+@pytest.mark.slow
+@pytest.mark.case("CP-88")
+def test_chunks_arrive_one_by_one_and_then_the_end(node, streamed):
+    event = b'{"chunks": 3, "size": 5, "pause": 0.3}'
+    reply = node.client.invoke_with_response_stream(FunctionName=streamed.function, Payload=event)
+    found = [(next(iter(each)), time.monotonic()) for each in reply["EventStream"]]
+    assert [name for name, _ in found] == ["PayloadChunk"] * 3 + ["InvokeComplete"]
+    assert found[2][1] - found[0][1] > 0.3
+
+
 @pytest.mark.case("RT-30")
 @pytest.mark.case("RT-31")
+@pytest.mark.case("CP-89")
 def test_a_stream_reaches_boto3_with_its_error_and_its_log(node, streamed):
     assert streamed(b'{"chunks": 3, "size": 5}') == (15, {})
     size, end = streamed(b'{"chunks": 1, "size": 4, "error": true}', LogType="Tail")

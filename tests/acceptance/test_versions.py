@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from .nodes import eventually
 from .packages import zip_of
 
 SOURCE = """
@@ -72,3 +73,34 @@ def test_versions_live_side_by_side(node, function):
     again = {answers["1"][1]["environment"], answers["live"][1]["environment"]}
     assert invoke("1")[1]["environment"] in again
     assert invoke("$LATEST")[1]["environment"] != answers["$LATEST"][1]["environment"]
+
+
+@pytest.mark.slow
+@pytest.mark.case("CP-29")
+def test_an_update_does_not_disturb_what_runs(node, function, tmp_path):
+    # Given an invocation that runs until it is told to end
+    source = """
+import time
+def handler(event, context):
+    end = time.monotonic() + event["sleep"]
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    return "{}"
+"""
+    name = function(zip_of({"app.py": source.replace("{}", "old")}))
+    node.invoke(name, {"sleep": 0})
+    answers = []
+    running = threading.Thread(target=lambda: answers.append(node.invoke(name, {"sleep": 3}).payload))
+    running.start()
+    eventually(lambda: any(each["state"] == "busy" for each in node.environments(name)))
+
+    # When the code is updated, and invoked again
+    code = zip_of({"app.py": source.replace("{}", "new")})
+    node.client.update_function_code(FunctionName=name, ZipFile=code)
+    node.wait("function_updated_v2", name)
+    new = node.invoke(name, {"sleep": 0}).payload
+    assert running.is_alive()
+    running.join()
+
+    # Then the first has the old result, the second the new
+    assert (answers, new) == (["old"], "new")
