@@ -1,5 +1,6 @@
 """A node's own life: ended well, killed at the worst moment, started again, started twice."""
 
+import http.client
 import json
 import random
 import signal
@@ -213,3 +214,26 @@ def test_ctrl_c_ends_a_node_as_well(start, data):
     node.process.send_signal(signal.SIGINT)
     assert node.ended() == 0
     assert leftovers(data) == []
+
+
+@pytest.mark.slow
+def test_a_node_that_ends_says_so(start, data):
+    node = start(data)
+    name = node.create(zip_directory(PROBE), Timeout=60, **SETTINGS)
+
+    def health() -> int:
+        connection = http.client.HTTPConnection(node.address, timeout=30)
+        try:
+            connection.request("GET", "/_remora/health")
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    assert health() == 200
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(node.invoke, name, {"sleep_s": 3})
+        eventually(lambda: [each["state"] for each in node.environments(name)] == ["busy"])
+        node.process.terminate()
+        eventually(lambda: health() == 503)
+        assert answer.result().error is None
+    assert node.ended() == 0

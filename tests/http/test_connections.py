@@ -399,3 +399,17 @@ def test_dropped_connections_are_closed_and_new_ones_served(play):
         assert ("began", "/stale") not in stage.app.heard
 
     play(scene)
+
+
+def test_a_body_that_trickles_is_not_endured(play):
+    async def scene(stage):
+        peer = await stage.connect()
+        await peer.send(b"POST /t HTTP/1.1\r\nContent-Length: 1000\r\n\r\n")
+        await stage.app.until("began", "/t")
+        while ("aborted", "/t") not in stage.app.heard:
+            peer.writer.write(b"x")
+            await asyncio.sleep(0.01)
+        assert (await peer.answer())[0] == 408
+        assert stage.app.exchanges[0].received_bytes < 1000
+
+    play(scene, Limits(body_timeout_s=0.05, body_rate_min=10_000))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SLASH = 0x2F
+_SMALL_BODY_BYTES = 64 * 1024  # bodies up to this are not counted
 _READ_BYTES_MAX = 256 * 1024  # what uvloop and asyncio read at once
 
 
@@ -207,6 +208,10 @@ class Connection(asyncio.Protocol):
         if exchange.received_bytes <= exchange.body_bytes_max and exchange.state != DONE:
             if exchange.take is not None:
                 self._give(exchange, exchange.take, chunk)
+            elif exchange.received_bytes > _SMALL_BODY_BYTES and not self.server.hold(exchange):
+                exchange.chunks = None
+                self._fail(503)
+                raise _StopParsingError
             elif exchange.chunks is None:
                 exchange.chunks = [chunk]
             else:
@@ -395,6 +400,8 @@ class Connection(asyncio.Protocol):
             if expected is not None and expected.lower() == b"100-continue" and not self.is_http10:
                 self._continue(reading)
         self._await(limits.body_timeout_s)
+        if limits.body_rate_min is not None and reading.is_trickling(limits, self.server.loop.time()):
+            self._fail(408)
 
     def _continue(self, exchange: ServedExchange) -> None:
         """Ask for the body that the peer holds back, or refuse it at once."""

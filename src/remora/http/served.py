@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from remora.http.connection import Connection
     from remora.http.exchange import Header
+    from remora.http.limits import Limits
 
 OPEN, BEGUN, DONE = 0, 1, 2
 """How far the answer is; an exchange whose peer has left is DONE too."""
@@ -46,6 +47,10 @@ class ServedExchange:
     """True if no byte of body may be sent in the answer that was begun."""
     received_bytes: int = 0
     chunks: list[bytes] | None = None
+    body_since: float = 0.0
+    """When its body was first waited for, on the loop's clock."""
+    held: list[int] | None = None
+    """How much of a large body is counted; None of a small one."""
     take: Callable[[bytes], None] | None = None
     """Who gets each piece of the body instead of `chunks`."""
 
@@ -80,6 +85,19 @@ class ServedExchange:
             if key == name:
                 return value
         return None
+
+    def is_trickling(self, limits: Limits, now: float) -> bool:
+        """Tell whether its body comes more slowly than anybody who means it would send it."""
+        if not self.body_since:
+            self.body_since = now
+        lasted_s = now - self.body_since
+        if (
+            self.take is not None
+            or limits.body_rate_min is None
+            or lasted_s <= (limits.body_timeout_s or 0.0)
+        ):
+            return False
+        return self.received_bytes < limits.body_rate_min * lasted_s
 
     def hand_over(self, take: Callable[[bytes], None]) -> None:
         """Give each piece of the body to `take`, beginning with what has come, instead of keeping it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from remora.kit.clock import SystemClock
 
 if TYPE_CHECKING:
     from remora.http.exchange import Application
+    from remora.http.served import ServedExchange
     from remora.kit.clock import Clock
 
 _SWEEP_INTERVAL_S_MIN = 0.02
@@ -48,6 +50,8 @@ class Server:
         self.limits = limits or Limits()
         self.date = DateLine(clock or SystemClock()) if self.limits.send_date else None
         self.connections: set[Connection] = set()
+        self.held_bytes = 0
+        """What all large bodies have that are kept."""
         self._listener = listener
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -117,6 +121,22 @@ class Server:
         with suppress(OSError):  # BlockingIOError: nobody waits any more
             while True:
                 self._listener.accept()[0].close()
+
+    def hold(self, exchange: ServedExchange) -> bool:
+        """Count what has come of a large body, until its exchange is gone; False if there is no room."""
+        held = exchange.held
+        if held is None:
+            held = exchange.held = [0]
+            weakref.finalize(exchange, self._let_go, held).atexit = False
+        more = exchange.received_bytes - held[0]
+        if self.held_bytes + more > self.limits.held_bytes_max:
+            return False
+        held[0] += more
+        self.held_bytes += more
+        return True
+
+    def _let_go(self, held: list[int]) -> None:
+        self.held_bytes -= held[0]
 
     def joined(self, connection: Connection) -> bool:
         """Take in a new connection; False (it was told so) if there are too many or the server is closing."""

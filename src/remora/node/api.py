@@ -36,7 +36,7 @@ class NodeApi:
     The application behind /_remora.
 
     Args:
-        health: Returns the node's health, a JSON object.
+        health: Returns the node's health, a JSON object; whoever asks gets 503 unless its `status` is `ok`.
         environments: Returns the node's environments, JSON objects.
         timelines: The node's timelines.
         log_lines: Answers who asks for the lines of a function.
@@ -79,7 +79,8 @@ class NodeApi:
         elif exchange.method != b"GET":
             _answer(exchange, 405, {"message": "only GET is offered here"})
         elif name == b"health":
-            _answer(exchange, 200, self._health())
+            health = self._health()
+            _answer(exchange, 200 if health["status"] == "ok" else 503, health)
         elif name == b"environments":
             _answer(exchange, 200, {"environments": self._environments()})
         elif name == b"timelines":

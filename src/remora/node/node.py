@@ -79,8 +79,10 @@ _LIMITS = Limits(
     body_bytes_read_max=4 * CREATE_FUNCTION_BODY_BYTES_MAX,
     connections_max=10_000,
     accepts_at_once=16,
+    held_bytes_max=512 * 1024 * 1024,
     header_timeout_s=30.0,
     body_timeout_s=60.0,
+    body_rate_min=1024,
     idle_timeout_s=300.0,
     write_timeout_s=120.0,
     send_date=True,
@@ -104,6 +106,7 @@ class Node:
         self._environments = TaskSet("environments")
         self._logs = LogStore(settings.data / "logs", settings.log_limits)
         self._timelines = Timelines()
+        self._health: dict[str, object] = {}
         self._meters = Meters(self._clock)
 
     async def __aenter__(self) -> NodeInfo:
@@ -126,6 +129,7 @@ class Node:
 
     async def __aexit__(self, *_: object) -> None:
         """End in an orderly way."""
+        self._health["status"] = "ending"
         await self._stack.aclose()
 
     async def _start(self) -> NodeInfo:
@@ -195,7 +199,7 @@ class Node:
         await driver.sweep()
         scaling.begin(control)
 
-        health: dict[str, object] = {
+        self._health |= {
             "status": "ok",
             "version": remora.__version__,
             "region": settings.region,
@@ -208,7 +212,7 @@ class Node:
             return known.latest.log_group if known is not None else default_log_group(function)
 
         node_api = NodeApi(
-            health=lambda: health,
+            health=lambda: self._health,
             environments=pool.environments,
             timelines=self._timelines,
             log_lines=LogLines(self._logs, log_group, self._streams, self._clock),
