@@ -7,19 +7,37 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from remora.sandbox.base import SandboxPlan
+from remora.sandbox.base import SandboxError, SandboxPlan
 from remora.sandbox.bubblewrap import BubblewrapDriver
 from remora.sandbox.cgroups import group_name
 from remora.sandbox.hierarchies import find_hierarchies
+from remora.sandbox.oci import OciDriver
 from remora.sandbox.process import ProcessDriver
 from remora.testing.contracts.sandbox import CHECKS, Bench, Living, Recorder, processes_with, read_some
 
 DRIVERS = {"bubblewrap": BubblewrapDriver, "process": ProcessDriver}
+OCI_RUNTIMES = ("runc", "crun")
+
+
+def can_run(runtime):
+    """Tell whether an OCI runtime works here: it needs root, and crun refuses hybrid cgroup hierarchies."""
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            OciDriver(Path(directory), "test", runtime).check()
+        except SandboxError:
+            return False
+    return True
+
+
+if os.geteuid() == 0:
+    DRIVERS |= {f"oci-{each}": partial(OciDriver, runtime=each) for each in OCI_RUNTIMES if can_run(each)}
 
 
 @pytest.fixture(params=DRIVERS)
@@ -30,6 +48,7 @@ def bench(request, tmp_path):
     yield Bench(DRIVERS[request.param](environments, "test"), environments, task)
     bases = {base for hierarchy in find_hierarchies() for base in (hierarchy.root, hierarchy.own)}
     assert not [base for base in bases if (base / group_name(environments, "test")).exists()]
+    assert not [path for base in bases for path in base.glob(f"*{os.getpid()}*.oci")]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -245,12 +264,11 @@ PLATFORM = """
 import asyncio, os, sys
 from pathlib import Path
 from remora.sandbox.base import ProcessPlan
-from remora.sandbox.bubblewrap import BubblewrapDriver
-from remora.sandbox.process import ProcessDriver
+from remora.node.drivers import sandbox_driver
 from remora.testing.contracts.sandbox import Bench, Recorder
 kind, environments, task, marker = sys.argv[1:]
 async def main():
-    driver = {"bubblewrap": BubblewrapDriver, "process": ProcessDriver}[kind](Path(environments), "test")
+    driver = sandbox_driver(kind, Path(environments), "test")
     bench = Bench(driver, Path(environments), Path(task))
     code = "import os, time\\nif os.fork() == 0: os.setsid(); os.fork()\\n"
     code += "os.write(1, b'.')\\ntime.sleep(1000)"

@@ -21,7 +21,7 @@ OTHER = "00000000-0000-4000-8000-000000000000"
 
 def read(path):
     with open(path, "rb") as file:
-        file.read(1)
+        return 0 if file.read(1) else "empty"
 
 
 def write(path, data=b"0"):
@@ -92,13 +92,13 @@ def chown_to_root():
 
 def climb():
     """However many steps up, the root is the sandbox's."""
-    read("../" * 40 + "etc/shadow")
+    return read("../" * 40 + "etc/shadow")
 
 
 def link_to_outside():
     if not os.path.lexists("/tmp/shadow"):
         os.symlink("/etc/shadow", "/tmp/shadow")
-    read("/tmp/shadow")
+    return read("/tmp/shadow")
 
 
 def root_of_init():

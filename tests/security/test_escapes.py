@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,8 @@ KINDS = {
     "bubblewrap": ((), ()),
     "bubblewrap-rootless": ((), ROOTLESS),
 }
+if os.geteuid() == 0 and shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin"):
+    KINDS["oci-runc"] = (("--driver", "oci"), ())
 _SHARED_MEMORY_KEY = 0x52454D4F
 _CREATE_FOR_ALL = 0o1000 | 0o666
 

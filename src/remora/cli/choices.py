@@ -16,15 +16,38 @@ if TYPE_CHECKING:
 
 
 def driver_option(command: Command) -> Command:
-    """Give a command the option `--driver`."""
+    """Give a command the options `--driver` and `--oci-runtime`; it gets them as one word, `oci:runc`."""
+    command = click.option(
+        "--oci-runtime",
+        default="runc",
+        show_default=True,
+        envvar="REMORA_OCI_RUNTIME",
+        metavar="PROGRAM",
+        is_eager=True,
+        expose_value=False,
+        callback=_remember_runtime,
+        help="The runtime of the driver oci: a name or a path.",
+    )(command)
     return click.option(
         "--driver",
-        type=click.Choice(("bubblewrap", "process")),
+        type=click.Choice(("bubblewrap", "oci", "process")),
         default="bubblewrap" if sys.platform == "linux" else "process",
         show_default=True,
         envvar="REMORA_DRIVER",
+        callback=_with_runtime,
         help="How environments are isolated; process: not at all.",
     )(command)
+
+
+_RUNTIME = "remora.oci-runtime"
+
+
+def _remember_runtime(context: click.Context, _option: click.Parameter, runtime: str) -> None:
+    context.meta[_RUNTIME] = runtime
+
+
+def _with_runtime(context: click.Context, _option: click.Parameter, driver: str) -> str:
+    return f"oci:{context.meta[_RUNTIME]}" if driver == "oci" else driver
 
 
 def network_option(command: Command) -> Command:

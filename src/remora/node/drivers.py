@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from remora.node.settings import NodeError
 from remora.sandbox.bubblewrap import BubblewrapDriver
+from remora.sandbox.oci import OciDriver
 from remora.sandbox.process import ProcessDriver
 from remora.store.sqlite import SqliteStore
 from remora.store.sqlite_events import SqliteEventLog
@@ -26,7 +27,7 @@ RECORDS = "remora.db"
 """The file in a data directory that makes it one."""
 LOCK = "lock"
 """The file in a data directory that whoever uses it has locked."""
-SANDBOX_DRIVERS = ("bubblewrap", "process")
+SANDBOX_DRIVERS = ("bubblewrap", "oci", "process")
 
 
 def sandbox_driver(name: str, environments: Path, node: str) -> SandboxDriver:
@@ -34,7 +35,7 @@ def sandbox_driver(name: str, environments: Path, node: str) -> SandboxDriver:
     Make the sandbox driver called `name`.
 
     Args:
-        name: One of `SANDBOX_DRIVERS`.
+        name: One of `SANDBOX_DRIVERS`; `oci:crun` or `oci:/a/path` names the OCI runtime, too.
         environments: Directory under which environments keep their files.
         node: Word that names the node's cgroups; the same for the same data directory.
 
@@ -43,6 +44,9 @@ def sandbox_driver(name: str, environments: Path, node: str) -> SandboxDriver:
     """
     if name == "bubblewrap":
         return BubblewrapDriver(environments, node)
+    kind, _, runtime = name.partition(":")
+    if kind == "oci":
+        return OciDriver(environments, node, runtime or "runc")
     if name == "process":
         return ProcessDriver(environments, node)
     raise NodeError(f"there is no sandbox driver {name!r}", f"choose one of: {', '.join(SANDBOX_DRIVERS)}")

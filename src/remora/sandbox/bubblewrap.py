@@ -286,7 +286,7 @@ class BubblewrapDriver:
         uid, gid = (UID, GID) if host.ids else (messages.UNCHANGED, messages.UNCHANGED)
         habitat = Habitat(Paths(), uid, gid, is_isolated=True)
         way = await self._ways().find(plan.network)
-        site = Site(lambda: way.launched(self._command(plan, scratch)), scratch.memory_mib(plan), way.leave)
+        site = Site(lambda _: way.launched(self._command(plan, scratch)), scratch.memory_mib(plan), way.leave)
         return await self._sandboxes.create(plan, watcher, habitat, site)
 
     async def sweep(self) -> int:

@@ -41,12 +41,13 @@ class Site:
     What a driver adds to a plan.
 
     Args:
-        prepare: Makes the plan's directory, and returns the command to start.
+        prepare: Makes the plan's directory, and returns the command to start; its argument is the cgroup of
+            version 2 in which that is born, if there is one.
         memory_mib: What all processes together may use, MiB.
         leave: Called once when the sandbox is gone, or was not made.
     """
 
-    prepare: Callable[[], list[str]]
+    prepare: Callable[[Path | None], list[str]]
     memory_mib: int
     leave: Callable[[], Awaitable[None]] = _nothing
 
@@ -77,6 +78,10 @@ class SandboxesOfNode:
             self._known_group = NodeGroup(name, self._hierarchies, is_root=os.geteuid() == 0)
         return self._known_group
 
+    def is_living(self, name: str) -> bool:
+        """Tell whether a sandbox is one of ours, or is being made or removed."""
+        return name in self._living
+
     def missing(self) -> tuple[str, ...]:
         """One sentence for every limit that cannot be enforced here."""
         return self._group().missing
@@ -105,8 +110,8 @@ class SandboxesOfNode:
         group: SandboxGroup | None = None
         init: launch.Init | None = None
         try:
-            argv = site.prepare()
             group = self._group().create(plan.name, site.memory_mib)
+            argv = site.prepare(group.birthplace)
             init = await launch.launch(argv, plan.directory / "control", self._tasks, group.birthplace)
             forget = functools.partial(self._forget, plan, site)
             return SupervisedSandbox(plan, watcher, habitat, Estate(init, group, self._tasks, forget))

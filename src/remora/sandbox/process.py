@@ -71,7 +71,7 @@ class ProcessDriver:
         program = init_program()
         habitat = Habitat(choose_paths(plan), messages.UNCHANGED, messages.UNCHANGED, is_isolated=False)
 
-        def command() -> list[str]:
+        def command(_: Path | None) -> list[str]:
             prepare(plan)
             # Relative, because the path of a unix socket is short; the working directory is where it belongs.
             return [str(program), "--subreaper", "--control", "control.sock", "--port", "0"]

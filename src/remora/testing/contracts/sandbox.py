@@ -468,7 +468,7 @@ async def memory_peak_is_seen(bench: Bench) -> None:
 async def memory_is_limited(bench: Bench) -> None:
     """Who takes more memory than configured is killed, or the driver has said that it cannot limit memory."""
     is_limited = not any("memory sizes are not enforced" in sentence for sentence in bench.driver.check())
-    async with bench.sandbox(memory_mib=128) as living:
+    async with bench.sandbox(memory_mib=128, ephemeral_mib=16) as living:
         how, said = await living.run(living.python("x = b'x' * 300_000_000\nprint(len(x))"))
         assert (how.signal == signal.SIGKILL) == is_limited
         assert (said == b"300000000\n") == (not is_limited)

@@ -1,0 +1,291 @@
+"""
+The driver `oci`: sandboxes made by a runtime of the Open Container Initiative, runc or crun, for root.
+
+What is inside is the same as under bubblewrap, described in a `config.json` instead of arguments; remora-init
+is pid 1 here, too, enters a user namespace of its own and installs its filter. What differs is who
+makes namespaces and mounts.
+
+gVisor (`runsc`) cannot run it: pid 1 hands out a listening socket, and gVisor's sockets exist in its own
+kernel, where nobody outside can have one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from remora.sandbox.base import Paths, SandboxError, SandboxPlan
+from remora.sandbox.bubblewrap import (
+    API_PORT,
+    CONTROL_INSIDE,
+    EMPTY_DIRECTORIES,
+    INIT_INSIDE,
+    Host,
+    read_host,
+)
+from remora.sandbox.cgroups import digest_of
+from remora.sandbox.directory import remove_tree
+from remora.sandbox.hierarchies import find_hierarchies
+from remora.sandbox.launch import CONTROL_SOCKET
+from remora.sandbox.masks import HIDDEN, READ_ONLY
+from remora.sandbox.node import SandboxesOfNode, Site
+from remora.sandbox.root_files import GID, HOSTNAME, UID, write_etc
+from remora.sandbox.scratch import choose_scratch
+from remora.sandbox.supervised import Habitat
+from remora.sandbox.ways import Ways
+
+if TYPE_CHECKING:
+    from remora.sandbox.base import Sandbox, Watcher
+    from remora.sandbox.scratch import Kind, Scratch
+
+VERSION = "1.0.2"
+"""Of the runtime specification."""
+CHECK_WAIT_S = 20.0
+DELETE_WAIT_S = 10.0
+_STATE = "oci"
+_ROOT = "rootfs"
+_CAPABILITIES = ["CAP_SETUID", "CAP_SETGID"]
+"""With these remora-init maps ids into its user namespace; it drops them before anything else runs."""
+_DEVICES = ["nosuid", "strictatime", "mode=755", "size=64k"]
+_BIND = ["rbind", "nosuid", "nodev", "private"]
+
+
+def configuration(
+    host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp: Kind, cgroup: str
+) -> dict[str, Any]:
+    """
+    Return the content of `config.json`.
+
+    Args:
+        host: This machine; it has ids.
+        plan: The sandbox.
+        etc_directories: Directories of the host's /etc to show inside.
+        tmp: What /tmp is made of.
+        cgroup: Where the runtime puts pid 1.
+    """
+    assert host.ids is not None, "the driver is for root"
+    port = 0 if plan.network == "host" else API_PORT
+    control = f"{CONTROL_INSIDE}/{CONTROL_SOCKET}"
+    arguments = [INIT_INSIDE, "--control", control, "--port", str(port)]
+    arguments += ["--idmap", f"{host.ids.base}:{host.ids.count}"]
+    kinds = ["pid", "ipc", "uts", "mount", "cgroup", *(["network"] if plan.network == "none" else [])]
+    held = dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES)
+    return {
+        "ociVersion": VERSION,
+        "process": {
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0},
+            "args": arguments,
+            "env": [],
+            "cwd": "/",
+            "capabilities": held,
+            "noNewPrivileges": True,
+        },
+        "root": {"path": _ROOT, "readonly": True},
+        "hostname": HOSTNAME,
+        "mounts": _mounts(host, plan, etc_directories, tmp),
+        "linux": {
+            "namespaces": [{"type": kind} for kind in kinds],
+            "cgroupsPath": cgroup,
+            "maskedPaths": list(HIDDEN),
+            "readonlyPaths": list(READ_ONLY),
+            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+        },
+    }
+
+
+def _mounts(
+    host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp: Kind
+) -> list[dict[str, Any]]:
+    def read_only(source: str, target: str) -> dict[str, Any]:
+        return {"destination": target, "type": "bind", "source": source, "options": [*_BIND, "ro"]}
+
+    def memory(target: str, mode: str, size_mib: int) -> dict[str, Any]:
+        options = ["nosuid", "nodev", f"mode={mode}", f"size={size_mib}m"]
+        return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
+
+    def writable(source: Path, target: str) -> dict[str, Any]:
+        return {"destination": target, "type": "bind", "source": str(source), "options": _BIND}
+
+    private = plan.directory
+    on_disk = tmp == "disk"
+    terminals = {"destination": "/dev/pts", "type": "devpts", "source": "devpts"}
+    return [
+        *(read_only(f"/{each.name}", f"/{each.name}") for each in host.entries if each.target is None),
+        read_only(str(private / "etc"), "/etc"),
+        *(read_only(f"/etc/{name}", f"/etc/{name}") for name in etc_directories),
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": _DEVICES},
+        terminals | {"options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+        memory("/dev/shm", "1777", plan.memory_mib),  # noqa: S108 - inside
+        writable(private / "tmp", "/tmp") if on_disk else memory("/tmp", "1777", plan.ephemeral_mib),  # noqa: S108
+        *(read_only(str(mount.source), mount.target) for mount in plan.mounts),
+        writable(private / "control", CONTROL_INSIDE),
+        read_only(str(host.init), INIT_INSIDE),
+    ]
+
+
+def prepare_root(host: Host, plan: SandboxPlan) -> None:
+    """Make the directory that becomes the root inside: links, and what is to be mounted on."""
+    root = plan.directory / _ROOT
+    root.mkdir(mode=0o755)
+    for entry in host.entries:
+        if entry.target is None:
+            (root / entry.name).mkdir(mode=0o755)
+        else:
+            (root / entry.name).symlink_to(entry.target)
+    for path in (*EMPTY_DIRECTORIES, "/etc", "/proc", "/dev", "/tmp", CONTROL_INSIDE):  # noqa: S108 - inside
+        (root / path[1:]).mkdir(mode=0o755, parents=True, exist_ok=True)
+    (root / INIT_INSIDE[1:]).touch()
+
+
+class OciDriver:
+    """
+    Makes isolated sandboxes by an OCI runtime; see `SandboxDriver`.
+
+    Args:
+        environments: Parent of every plan's directory.
+        node: A short word, `[a-z0-9-]`, that shows in the names of cgroups.
+        runtime: The runtime: a program's name or path.
+    """
+
+    def __init__(self, environments: Path, node: str, runtime: str = "runc") -> None:
+        self._sandboxes = SandboxesOfNode(environments, node)
+        self._environments = environments
+        self._runtime = runtime
+        self._known: tuple[str, Host, Scratch, tuple[str, ...], Ways] | None = None
+
+    def __repr__(self) -> str:
+        return f"<OciDriver {self._runtime} {self._sandboxes!r}>"
+
+    @property
+    def name(self) -> Literal["oci"]:
+        """See `SandboxDriver.name`."""
+        return "oci"
+
+    def _look(self) -> tuple[str, Host, Scratch, tuple[str, ...], Ways]:
+        """Return runtime, host, scratch, what is missing of it, ways; takes long the first time."""
+        if self._known is None:
+            program = shutil.which(self._runtime, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+            if program is None:
+                raise SandboxError(
+                    f"the OCI runtime {self._runtime} is not installed: install it (package runc or crun) or "
+                    "name another with --oci-runtime"
+                )
+            host = read_host()
+            if host.ids is None:
+                raise SandboxError(
+                    "the driver `oci` needs root and the capabilities to mount and to give processes other "
+                    "ids: choose the driver `bubblewrap`"
+                )
+            self._environments.mkdir(parents=True, exist_ok=True)
+            scratch, missing = choose_scratch(host.init, self._environments, wants_disk=True)
+            ways = Ways(host.init, digest_of(self._environments), is_root=True)
+            self._known = (program, host, scratch, missing, ways)
+        return self._known
+
+    def _command(self, plan: SandboxPlan, birthplace: Path | None) -> list[str]:
+        program, host, scratch, _, _ = self._look()
+        plan.directory.mkdir(mode=0o700)
+        (plan.directory / "control").mkdir(mode=0o700)
+        scratch.prepare(plan)
+        prepare_root(host, plan)
+        etc_directories = write_etc(plan.directory / "etc", Path("/etc"), plan.network)
+        config = configuration(host, plan, etc_directories, scratch.kind, _cgroup(plan, birthplace))
+        (plan.directory / "config.json").write_bytes(msgspec.json.encode(config))
+        words = [*_runtime(program, plan.directory), "run", "--bundle", str(plan.directory)]
+        return scratch.launched([*words, plan.name], plan)
+
+    def check(self) -> tuple[str, ...]:
+        """See `SandboxDriver.check`; makes a sandbox and lets it go."""
+        *_, missing, _ = self._look()
+        plan = SandboxPlan(f"check-{os.getpid()}", self._environments / f".check-{os.getpid()}", (), 128)
+        try:
+            self._known_size(plan.ephemeral_mib)
+            words = self._command(plan, None)
+            config = plan.directory / "config.json"
+            content = msgspec.json.decode(config.read_bytes())
+            content["process"]["args"].append("--probe")
+            config.write_bytes(msgspec.json.encode(content))
+            done = subprocess.run(words, capture_output=True, check=False, timeout=CHECK_WAIT_S, env={})
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SandboxError(f"cannot try {self._runtime}: {error}") from error
+        finally:
+            self._delete(plan.directory, plan.name)
+            remove_tree(plan.directory)
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip("\0\n ")
+            raise SandboxError(f"{self._runtime} cannot make a sandbox here: {said}")
+        return (*self._sandboxes.missing(), *missing)
+
+    def _known_size(self, ephemeral_mib: int) -> None:
+        self._look()[2].learn(ephemeral_mib)
+
+    def network_problems(self) -> tuple[str, ...]:
+        """See `NetworkPower.network_problems`."""
+        return self._look()[4].problems()
+
+    async def create(self, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
+        """See `SandboxDriver.create`."""
+        if self._known is None or not self._known[2].is_known(plan.ephemeral_mib):
+            await asyncio.to_thread(self._known_size, plan.ephemeral_mib)
+        _, _, scratch, _, ways = self._look()
+        way = await ways.find(plan.network)
+
+        def prepare(birthplace: Path | None) -> list[str]:
+            return way.launched(self._command(plan, birthplace))
+
+        async def leave() -> None:
+            await way.leave()
+            _remove_groups(plan.name)
+
+        habitat = Habitat(Paths(), UID, GID, is_isolated=True)
+        site = Site(prepare, scratch.memory_mib(plan), leave)
+        return await self._sandboxes.create(plan, watcher, habitat, site)
+
+    async def sweep(self) -> int:
+        """See `SandboxDriver.sweep`; the runtime forgets its containers first."""
+        if self._environments.is_dir():
+            for state in self._environments.glob(f"*/{_STATE}"):
+                if not self._sandboxes.is_living(state.parent.name):
+                    await asyncio.to_thread(self._delete, state.parent, state.parent.name)
+        return await self._sandboxes.sweep()
+
+    def _delete(self, directory: Path, name: str) -> None:
+        """Have the runtime end and forget a container; one that it does not know is no error."""
+        program = shutil.which(self._runtime, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        if program is None or not (directory / _STATE).is_dir():
+            return
+        words = [*_runtime(program, directory), "delete", "--force", name]
+        subprocess.run(words, capture_output=True, check=False, timeout=DELETE_WAIT_S, env={})
+        _remove_groups(name)
+
+
+def _runtime(program: str, directory: Path) -> list[str]:
+    # Cgroups are the platform's; crun can be told so (and refuses hybrid hierarchies otherwise), runc cannot.
+    without = ["--cgroup-manager=disabled"] if Path(program).name.startswith("crun") else []
+    return [program, *without, "--root", str(directory / _STATE)]
+
+
+def _remove_groups(name: str) -> None:
+    """Remove the groups that a runtime made for pid 1 and left, because it was killed itself."""
+    for hierarchy in find_hierarchies():
+        with contextlib.suppress(OSError):
+            (hierarchy.root / f"{name}.oci").rmdir()
+
+
+def _cgroup(plan: SandboxPlan, birthplace: Path | None) -> str:
+    """Return where pid 1 is to be: in its group of version 2 if there is one; else nowhere."""
+    if birthplace is not None:
+        roots = [each.root for each in find_hierarchies() if each.version == 2]
+        above = next((root for root in roots if birthplace.is_relative_to(root)), None)
+        if above is not None:
+            return f"/{birthplace.relative_to(above)}"
+    return f"/{plan.name}.oci"
