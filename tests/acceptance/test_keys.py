@@ -163,3 +163,39 @@ def test_an_address_for_others_needs_keys(data):
         "remora: whoever reaches 0.0.0.0 could run anything on this machine",
         "hint: ask for keys: --auth keys (see `remora keys`)",
     ]
+
+
+@pytest.mark.slow
+def test_a_role_is_assumed_by_those_it_trusts(guarded):
+    node, key = guarded
+    iam, sts = client(node, "iam", key), client(node, "sts", key)
+    assert sts.get_caller_identity()["Arn"] == "arn:aws:iam::000000000000:user/ann"
+    allow = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+
+    def make(name, *principals):
+        trust = {"Version": "2012-10-17", "Statement": [{**allow, "Principal": {"AWS": list(principals)}}]}
+        return iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+
+    first = make("first", "arn:aws:iam::000000000000:root")
+    trusting, wary = make("trusting", first), make("wary", "arn:aws:iam::000000000000:role/other")
+    unnamed = make("unnamed", first)
+    policy = {"Version": "2012-10-17", "Statement": [{**allow, "Resource": [trusting, wary]}]}
+    iam.put_role_policy(RoleName="first", PolicyName="p", PolicyDocument=json.dumps(policy))
+
+    def session(credentials):
+        return {
+            "aws_access_key_id": credentials["AccessKeyId"],
+            "aws_secret_access_key": credentials["SecretAccessKey"],
+            "aws_session_token": credentials["SessionToken"],
+        }
+
+    def assume(caller, arn):
+        return session(caller.assume_role(RoleArn=arn, RoleSessionName="me")["Credentials"])
+
+    one = client(node, "sts", assume(sts, first))
+    assert one.get_caller_identity()["Arn"].endswith(":assumed-role/first/me")
+    two = client(node, "sts", assume(one, trusting))
+    assert two.get_caller_identity()["Arn"].endswith(":assumed-role/trusting/me")
+    # One does not trust, the other is not allowed by the role's own policy.
+    for arn in (wary, unnamed):
+        assert refused(one.assume_role, RoleArn=arn, RoleSessionName="me")["Code"] == "AccessDenied"

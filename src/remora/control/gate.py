@@ -88,6 +88,8 @@ class Gate:
         try:
             caller = await self._callers.identify(exchange, service)
             self.authorise(caller, exchange, service)
+            if service != LAMBDA:
+                exchange.slot = caller  # for services that tell callers apart
         except SignatureError as error:
             self._refuse(exchange, service, error.code, error.message)
         except ApiError as error:
@@ -156,13 +158,15 @@ class Gate:
             return self._asked_of_lambda(exchange)
         if service == "s3":
             return _asked_of_s3(exchange)
-        target = exchange.header(b"x-amz-target")
+        target, resource = exchange.header(b"x-amz-target"), "*"
         if target is not None:
             name = target.decode("latin-1").rpartition(".")[2]
         else:
-            form = exchange.body or exchange.query
-            name = dict(parse_qsl(form.decode("latin-1"))).get("Action", "")
-        return f"{_PREFIXES.get(service, service)}:{name}", "*", ()
+            form = dict(parse_qsl((exchange.body or exchange.query).decode("latin-1")))
+            name = form.get("Action", "")
+            if name == "AssumeRole":
+                resource = form.get("RoleArn", "*")
+        return f"{_PREFIXES.get(service, service)}:{name}", resource, ()
 
     def _asked_of_lambda(self, exchange: Exchange) -> tuple[str, str, Sequence[Statement]]:
         route = exchange.slot

@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from remora.auth.policy import Question, Verdict, judge_resource, statements
+from remora.control.callers import Caller
 from remora.control.services.iam import role_arn
 from remora.control.services.neighbour import ServiceError
 from remora.control.services.query import QueryHandler, QueryService
@@ -54,21 +58,31 @@ class Sts:
         return {"AssumeRole": self.assume_role, "GetCallerIdentity": self.get_caller_identity}
 
     async def get_caller_identity(self, _: Request, exchange: Exchange) -> Reply:
-        """Tell whose credentials the request is signed with: a role's session, else the account's."""
-        account = self._control.place.account
+        """Tell who calls; on a node that asks for no keys, a role's session or else the account."""
+        account, caller = self._control.place.account, exchange.slot
         match = _ACCESS_KEY.search(exchange.header(b"authorization") or b"")
         key = match[1].decode("latin-1") if match else ""
         session = self._control.state.view.sessions.get(key)
         if session is None:
-            return {"UserId": account, "Account": account, "Arn": f"arn:aws:iam::{account}:root"}
+            arn = caller.arn if isinstance(caller, Caller) else f"arn:aws:iam::{account}:root"
+            return {"UserId": self._user_id(arn), "Account": account, "Arn": arn}
         if session.expires_ms <= self._control.clock.wall_ms():
             text = "The security token included in the request is expired"
             raise ServiceError("ExpiredToken", text, 403)
         return {"UserId": session.user_id, "Account": account, "Arn": session.arn}
 
-    async def assume_role(self, request: Request, _: Exchange) -> Reply:
+    def _user_id(self, arn: str) -> str:
+        """Return what stands for an ARN: role identifier and session, the key's name, or the account."""
+        _, _, kind = arn.rpartition(":")
+        kind, *names = kind.split("/")
+        if kind == "assumed-role":
+            role = self._control.state.view.roles.get(names[0])
+            return f"{role.role_id if role else names[0]}:{names[-1]}"
+        return names[-1] if names else self._control.place.account
+
+    async def assume_role(self, request: Request, exchange: Exchange) -> Reply:
         """Give out credentials of a role; former ones that have expired are forgotten."""
-        role = self._find(request["RoleArn"])
+        role = self._find(request["RoleArn"], exchange.slot)
         seconds = request.get("DurationSeconds", _SESSION_S)
         if seconds > role.max_session_s:
             text = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
@@ -101,16 +115,21 @@ class Sts:
             "AssumedRoleUser": {"AssumedRoleId": session.user_id, "Arn": session.arn},
         }
 
-    def _find(self, arn: str) -> Role:
-        """Find a role; what does not exist may not be assumed either."""
+    def _find(self, arn: str, caller: object) -> Role:
+        """
+        Find a role that the caller may assume; what does not exist may not be assumed either.
+
+        Whoever has taken on a role needs the trust of the other one, besides what its own policies say.
+        """
         match = _ROLE.fullmatch(arn)
         role = self._control.state.view.roles.get(match["name"]) if match else None
         account = self._control.place.account
-        if role is None or role_arn(account, role) != arn:
-            text = (
-                f"User: arn:aws:iam::{account}:root is not authorized to perform: sts:AssumeRole "
-                f"on resource: {arn}"
-            )
+        who, may = f"arn:aws:iam::{account}:root", role is not None and role_arn(account, role) == arn
+        if isinstance(caller, Caller):
+            who = caller.arn
+            may = may and (not caller.role or _trusts(role, caller, account))
+        if role is None or not may:
+            text = f"User: {who} is not authorized to perform: sts:AssumeRole on resource: {arn}"
             raise ServiceError("AccessDenied", text, 403)
         return role
 
@@ -123,3 +142,13 @@ def sts_service(control: Control) -> QueryService:
     handlers = Sts(control).handlers()
     api = xml_api.load("sts", "2011-06-15", handlers.keys())
     return QueryService(SERVICE, api, handlers, control.new_id)
+
+
+def _trusts(role: Role | None, caller: Caller, account: str) -> bool:
+    """Tell if a role's trust policy allows the caller to assume it."""
+    if role is None:
+        return False
+    policy = [{"Resource": "*", **each} for each in statements(msgspec.json.decode(role.trust_policy))]
+    known = {"aws:principalarn": caller.role, "aws:principalaccount": account}
+    question = Question("sts:AssumeRole", role_arn(account, role), caller.arn, account, known, caller.role)
+    return judge_resource(policy, question) is Verdict.ALLOW
