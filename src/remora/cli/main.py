@@ -27,7 +27,7 @@ reached or started; 130 interrupted.
 """
 _COMMANDS = (
     *("up", "run", "ps", "logs", "timeline", "report", "compare"),
-    *("backup", "restore", "prepare", "keys", "version"),
+    *("backup", "restore", "prepare", "doctor", "keys", "version"),
 )
 
 
