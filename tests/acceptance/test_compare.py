@@ -58,9 +58,8 @@ def test_two_versions_of_a_function(node, versions, tmp_path):
     found = metrics(told)
     slower = found["duration, warm"]["difference"]
     assert slower["is_beyond_noise"]
-    assert 45 < slower["estimate"] < 200
+    assert slower["estimate"] > 40
     assert found["cost of 1M, warm"]["difference"]["is_beyond_noise"]
-    assert not found["max memory used"]["difference"]["is_beyond_noise"]
     assert "post-runtime, warm" not in found
 
     # and people can read it
@@ -70,7 +69,7 @@ def test_two_versions_of_a_function(node, versions, tmp_path):
 
 
 def test_without_a_layer_of_a_function(node, function):
-    name = function(does={"tracer": {"after_invoke_s": 0.05}}, MemorySize=256)
+    name = function(does={"tracer": {"after_invoke_s": 0.2}}, MemorySize=256)
     before = {each["FunctionName"] for each in node.client.list_functions()["Functions"]}
     layer = node.client.get_function_configuration(FunctionName=name)["Layers"][0]["Arn"]
     common = ("--endpoint", node.endpoint, "--rounds", 5, "--warm", 2)
@@ -78,9 +77,9 @@ def test_without_a_layer_of_a_function(node, function):
         done = remora_compare(name, "--without", word, *common, "--json")
         assert done.returncode == 0, done.stderr
         found = metrics(json.loads(done.stdout))
-        assert found["duration, warm"]["difference"]["estimate"] < -30
+        assert found["duration, warm"]["difference"]["estimate"] < -100
         assert found["duration, warm"]["difference"]["is_beyond_noise"]
-        assert found["post-runtime, warm"]["first"]["median"] > 30
+        assert found["post-runtime, warm"]["first"]["median"] > 50
         assert found["post-runtime, warm"]["second"] is None
     assert {each["FunctionName"] for each in node.client.list_functions()["Functions"]} == before
 

@@ -93,8 +93,11 @@ def test_traces_logs_and_metrics_reach_a_receiver(data, monkeypatch):
             for span in spans:
                 assert root.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano
                 assert span.end_time_unix_nano <= root.end_time_unix_nano
-            (after,) = [span for span in spans if span.name == "post-runtime"]
-            assert after.end_time_unix_nano - after.start_time_unix_nano >= 30_000_000
+            below = {span.name: span for span in spans if span.parent_span_id == root.span_id}
+            extension, after = below["extension tracer"], below["post-runtime"]
+            assert extension.end_time_unix_nano - extension.start_time_unix_nano >= 50_000_000
+            assert after.start_time_unix_nano == below["runtime"].end_time_unix_nano
+            assert after.end_time_unix_nano == root.end_time_unix_nano
             assert abs(root.end_time_unix_nano - time.time_ns()) < 60e9
 
             # and its lines belong to it

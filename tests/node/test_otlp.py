@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+
 import pytest
 
+from remora.kit.clock import SystemClock
+from remora.node.drivers import exporter
+from remora.node.otlp import exporter as rules
 from remora.node.otlp.destination import Destination, destinations, pairs
-from remora.node.otlp.exporter import _cut
+from remora.node.otlp.exporter import Exporter, _cut
 from remora.node.otlp.messages import Lines, level_of, rejected
+from remora.node.settings import NodeError
 from remora.telemetry.log_files import LogLine
+from remora.telemetry.meter import Meters
 
 
 def test_each_signal_has_its_place():
@@ -67,3 +75,47 @@ def test_lines_are_cut_by_count_and_size():
 def test_garbage_for_an_answer_rejects_nothing():
     assert rejected("logs", b"<html>") == (0, "")
     assert rejected("traces", b"") == (0, "")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_EXPORTER_OTLP_TIMEOUT": "5"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"},
+    ],
+)
+def test_nothing_is_exported_unless_an_endpoint_is_named(variables):
+    assert exporter(variables, Meters(SystemClock()), SystemClock()) is None
+
+
+def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("remora.node.otlp")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "requests", None)
+    with pytest.raises(NodeError) as caught:
+        exporter({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, Meters(SystemClock()), SystemClock())
+    assert "needs the module requests" in str(caught.value)
+    assert "remora[otlp]" in caught.value.hint
+
+
+def test_what_waits_for_export_is_bounded_and_leaves_in_batches(monkeypatch):
+    monkeypatch.setattr(rules, "LINES_MAX", 10)
+    monkeypatch.setattr(rules, "BATCH_LINES", 4)
+
+    async def scenario():
+        export = Exporter({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, Meters(SystemClock()), SystemClock())
+        for first in range(0, 14, 2):
+            export.logged({("g", "s"): [LogLine(0, str(first)), LogLine(0, str(first + 1))]})
+        batches = []
+        while taken := export._take_lines():
+            batches.append([line.message for each in taken for line in each.lines])
+        counts = export.counts()
+        await export.close()
+        return batches, counts["logs"], repr(export)
+
+    batches, counts, text = asyncio.run(scenario())
+    assert batches == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
+    assert counts == (0, 4)
+    assert "lines=0" in text
