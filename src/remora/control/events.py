@@ -21,7 +21,7 @@ class MeasuringPool(Protocol):
     """Who knows how much may run."""
 
     def concurrency(self, function_arn: str) -> int:
-        """Return how many invocations on demand of a function there may be at once."""
+        """Return how many invocations of a function there may be at once."""
 
 
 class EventFunctions:
@@ -102,5 +102,5 @@ class EventFunctions:
         return target.name, target.qualifier
 
     def concurrency(self, function: str) -> int:
-        """Return how many invocations on demand of a function there may be at once."""
+        """Return how many invocations of a function there may be at once."""
         return self._pool.concurrency(self._control.place.function_arn(function))

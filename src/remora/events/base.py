@@ -154,7 +154,7 @@ class Functions(Protocol):
         """Return a fresh request id, a UUID."""
 
     def concurrency(self, function: str) -> int:
-        """Return how many invocations on demand of a function there may be at once."""
+        """Return how many invocations of a function there may be at once."""
 
 
 class EventPool(Protocol):

@@ -228,8 +228,9 @@ class Pool:
         self._ledger.reserve(function_arn, count, self._clock.monotonic_us())
 
     def concurrency(self, function_arn: str) -> int:
-        """Return how many invocations on demand of a function there may be at once."""
-        return self._ledger.load(function_arn, self._clock.monotonic_us()).share.limit
+        """Return how many invocations of a function there may be at once, provisioned ones included."""
+        load = self._ledger.load(function_arn, self._clock.monotonic_us())
+        return load.share.limit + load.provisioned
 
     def set_aside(self, function_arn: str, count: int) -> None:
         """Set concurrency aside for all provisioned environments of a function together."""
