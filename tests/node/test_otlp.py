@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
+import time
 
 import pytest
 
 from remora.kit.clock import SystemClock
 from remora.node.drivers import exporter
 from remora.node.otlp import exporter as rules
-from remora.node.otlp.destination import Destination, destinations, pairs
+from remora.node.otlp.destination import Destination, Sender, destinations, pairs
 from remora.node.otlp.exporter import Exporter, _cut
 from remora.node.otlp.messages import Lines, level_of, rejected
 from remora.node.settings import NodeError
@@ -119,3 +121,22 @@ def test_what_waits_for_export_is_bounded_and_leaves_in_batches(monkeypatch):
     assert batches == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
     assert counts == (0, 4)
     assert "lines=0" in text
+
+
+@pytest.mark.slow
+def test_a_message_takes_no_longer_than_it_may_repetitions_included():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sender = Sender(Destination(f"http://127.0.0.1:{silent.getsockname()[1]}/v1/logs", {}, timeout_s=1.2))
+        began = time.monotonic()
+        sent = sender.send(b"")
+        took = time.monotonic() - began
+        sender.close()
+    assert "ReadTimeout" in sent.problem
+    assert 1 < took < 6
+
+
+def test_nobody_waits_when_the_node_ends():
+    sender = Sender(Destination("http://127.0.0.1:9/v1/logs", {}, timeout_s=60))
+    sender.end()
+    assert "ConnectionError" in sender.send(b"").problem
+    sender.close()

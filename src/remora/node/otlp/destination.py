@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +29,7 @@ TIMEOUT_MS: Final = 10_000
 RETRYABLE: Final = (429, 502, 503, 504)
 """Source: OTLP Specification, "Retryable Response Codes"."""
 _FIRST_PAUSE_S: Final = 0.5
+_TRY_S_MIN: Final = 0.1
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 
 
@@ -165,12 +167,13 @@ class Sender:
         """
         if self._destination.is_compressed:
             message = gzip.compress(message, 1)
-        pause_s, left_s = _FIRST_PAUSE_S, self._destination.timeout_s
+        give_up_s = time.monotonic() + self._destination.timeout_s
+        pause_s = _FIRST_PAUSE_S
         while True:
-            sent = self._try(message, left_s)
+            sent = self._try(message, max(_TRY_S_MIN, give_up_s - time.monotonic()))
             pause_s = max(pause_s, sent.pause_s)
-            left_s -= pause_s
-            if not sent.may_repeat or left_s <= 0 or self._is_ending.wait(pause_s):
+            is_late = time.monotonic() + pause_s >= give_up_s
+            if not sent.may_repeat or is_late or self._is_ending.wait(pause_s):
                 return sent
             pause_s *= 2
 
