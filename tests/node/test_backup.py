@@ -58,6 +58,17 @@ def test_what_was_backed_up_is_restored(tmp_path, filled):
         assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"content"
 
 
+def test_what_is_secret_stays_so(tmp_path, filled):
+    (filled / "keys.json").write_text("{}")
+    (filled / "keys.json").chmod(0o600)
+    archive, again = tmp_path / "node.backup", tmp_path / "again"
+    back_up(filled, archive)
+    restore(archive, again)
+    assert archive.stat().st_mode & 0o777 == 0o600
+    assert (again / "keys.json").stat().st_mode & 0o777 == 0o600
+    assert again.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_node_is_backed_up_while_it_changes(tmp_path):
     archive, data = tmp_path / "node.backup", tmp_path / "data"
     with _run_node(data) as node:

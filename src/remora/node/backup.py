@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tarfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 _FORMAT: Final = 1
 _MANIFEST: Final = "manifest.json"
+_MODE: Final = 0o755
+"""What a restored file may be to others, at most."""
 _MANIFEST_BYTES_MAX: Final = 256 * 1024 * 1024
 _MADE_AGAIN: Final = frozenset({"boot-id", "code", "environments", LOCK, "opt"})
 _NAME: Final = re.compile(r"(?:[^/\0]+/)*[^/\0]+")
@@ -72,7 +75,8 @@ def back_up(data: Path, target: Path) -> Summary:
 
     Args:
         data: The data directory.
-        target: The file to write; it appears when it is whole, in place of a former one.
+        target: The file to write, which its owner alone can read; it appears when it is whole, in place of a
+            former one.
 
     Raises:
         NodeError: If there is nothing to back up, something of it is damaged, or the disk cannot take it.
@@ -118,6 +122,7 @@ def restore(source: Path, data: Path) -> Summary:
                 _sync(path)
         _sync(work)
         (work / LOCK).unlink(missing_ok=True)
+        work.chmod(0o755)
         work.rename(data)
         _sync(data.parent)
     return Summary(len(view.functions), len(files), sum(content.size_bytes for content in files.values()))
@@ -137,6 +142,7 @@ def _write(data: Path, work: Path) -> Summary:
     wanted = view.digests() | view.object_digests()
     files: dict[str, Content] = {}
     with (work / "archive").open("wb") as raw:
+        os.fchmod(raw.fileno(), 0o600)  # it holds keys, and the variables of functions
         with tarfile.open(fileobj=raw, mode="w") as archive:
             for path in sorted(copies.glob("*.db")):
                 files[path.name] = _add(archive, path.name, path)
@@ -178,8 +184,9 @@ def _others(data: Path) -> Iterator[Path]:
 def _add(archive: tarfile.TarFile, name: str, path: Path) -> Content:
     """Add a file as long as it is now; one that grows meanwhile is cut there."""
     with path.open("rb") as file:
+        status = os.fstat(file.fileno())
         member = tarfile.TarInfo(name)
-        member.size = os.fstat(file.fileno()).st_size
+        member.size, member.mode = status.st_size, stat.S_IMODE(status.st_mode)
         hashing = _Hashing(file)
         archive.addfile(member, hashing)
     return Content(member.size, hashing.sum.hexdigest())
@@ -215,7 +222,7 @@ def _extract(source: Path, work: Path) -> dict[str, Content]:
                 if member.name == _MANIFEST:
                     manifest = msgspec.json.decode(file.read(_MANIFEST_BYTES_MAX), type=Manifest)
                 else:
-                    found[member.name] = _keep(file, work / member.name)
+                    found[member.name] = _keep(file, work / member.name, member.mode & _MODE)
     except (tarfile.TarError, EOFError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NodeError(f"{source} is damaged ({error})", "choose another backup") from error
     if manifest is None:
@@ -234,7 +241,7 @@ def _is_plain(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and not {".", ".."} & set(name.split("/"))
 
 
-def _keep(source: IO[bytes], path: Path) -> Content:
+def _keep(source: IO[bytes], path: Path, mode: int) -> Content:
     path.parent.mkdir(parents=True, exist_ok=True)
     total, count = hashlib.sha256(), 0
     with path.open("xb") as file:
@@ -242,6 +249,7 @@ def _keep(source: IO[bytes], path: Path) -> Content:
             total.update(piece)
             count += file.write(piece)
         file.flush()
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
     return Content(count, total.hexdigest())
 
@@ -270,6 +278,7 @@ def _beside(target: Path) -> Iterator[Path]:
     work = target.with_name(f".{target.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    work.chmod(0o700)
     try:
         yield work
     finally:
