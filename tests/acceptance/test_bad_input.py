@@ -105,7 +105,6 @@ def test_code_and_layers_together_have_a_limit(node):
 
 
 @pytest.mark.case("CP-4", "CP-7", "CP-17")
-@pytest.mark.case("CP-18", "CP-19", partly="the upper bounds")
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
