@@ -276,3 +276,29 @@ def test_a_client_that_leaves_does_not_stop_the_invocation(node):
     node.wait_for(finished)
     node.pool.answer = lambda *_: b"2"
     assert node.invoke() == 2
+
+
+def test_what_a_path_stands_for_is_remembered_until_that_changes(node):
+    node.create()
+    node.publish()
+    node.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1")
+
+    def executed():
+        return node.client.invoke(FunctionName="f", Qualifier="live")["ExecutedVersion"]
+
+    calls = []
+    make = node.control.deployments.make
+
+    async def counted(version):
+        calls.append(version.version)
+        return await make(version)
+
+    vars(node.control.deployments)["make"] = counted
+    assert executed() == executed() == "1"
+    # What has nothing to do with functions changes nothing about it.
+    node.client_of("ssm").put_parameter(Name="p", Value="x", Type="String")
+    assert executed() == "1"
+    assert calls == ["1"]
+    node.client.update_alias(FunctionName="f", Name="live", FunctionVersion="$LATEST")
+    assert executed() == "$LATEST"
+    assert calls == ["1", "$LATEST"]

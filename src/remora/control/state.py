@@ -37,7 +37,7 @@ class State:
         self.generation = 0
         """Rises with every change; what was derived from the view before is out of date."""
         self._store = store
-        self._listeners: list[Callable[[], object]] = []
+        self._listeners: list[tuple[Callable[[], object], frozenset[str]]] = []
         self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -74,13 +74,21 @@ class State:
                 await self._store.commit([_document(change) for change in changes])
                 self.view.apply(changes)
                 self.generation += 1
-                for listener in self._listeners:
-                    listener()
+                kinds = {change.kind for change in changes}
+                for listener, wanted in self._listeners:
+                    if not wanted or kinds & wanted:
+                        listener()
         return reply
 
-    def subscribe(self, listener: Callable[[], object]) -> None:
-        """Let `listener` be called after every change, before anybody else can look at the view."""
-        self._listeners.append(listener)
+    def subscribe(self, listener: Callable[[], object], *kinds: str) -> None:
+        """
+        Let `listener` be called after every change, before anybody else can look at the view.
+
+        Args:
+            listener: Called without arguments.
+            kinds: Kinds of records that it is about; none: all.
+        """
+        self._listeners.append((listener, frozenset(kinds)))
 
 
 def _document(change: Change) -> Document:

@@ -89,7 +89,7 @@ class Invocations:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._remembered: dict[tuple[bytes, bytes], Resolution] = {}
-        control.state.subscribe(self._remembered.clear)
+        control.state.subscribe(self._remembered.clear, "function", "version", "alias")
 
     def __repr__(self) -> str:
         return f"<Invocations remembered={len(self._remembered)}>"
