@@ -121,6 +121,14 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
     "takes 0.6 s.",
 )
 @click.option(
+    "--warm",
+    type=click.IntRange(0, 1000),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Keep up to so many sandboxes ready for functions that were wanted twice within a minute.",
+)
+@click.option(
     "--function-network",
     "function_networks",
     multiple=True,
@@ -152,6 +160,7 @@ def command(
     event_pace: float,
     network: Literal["nat", "none", "host"] | None,
     function_networks: tuple[tuple[str, Network], ...],
+    warm: int,
     otlp_endpoint: str | None,
     as_json: bool,
 ) -> None:
@@ -178,6 +187,7 @@ def command(
             aws_endpoint=aws_endpoint,
             event_pace=event_pace,
             networks=function_networks,
+            warm=warm,
             open_telemetry=_open_telemetry(otlp_endpoint),
         )
 

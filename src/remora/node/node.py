@@ -55,6 +55,7 @@ from remora.resources.names import Place
 from remora.resources.records import default_log_group
 from remora.runtimes.catalog import Runtimes, default_cache
 from remora.sandbox.base import SandboxError
+from remora.sandbox.warm import WarmDriver
 from remora.spec.limits import CREATE_FUNCTION_BODY_BYTES_MAX
 from remora.store.base import StoreError
 from remora.telemetry.logs import LogStore
@@ -155,8 +156,10 @@ class Node:
             export.start()
         self._stack.push_async_callback(self._logs.flush)
         sessions = Sessions(secrets.token_bytes(32))
+        warm = WarmDriver(driver, environments, self._clock, spares_max=settings.warm)
+        self._stack.push_async_callback(warm.close)
         pool = Pool(
-            driver,
+            warm,
             PoolSettings(
                 directory=environments,
                 region=settings.region,

@@ -35,6 +35,7 @@ class NodeSettings:
         idle_s: How long an environment may be idle before it is shut down, seconds.
         concurrency: Concurrent executions allowed in total.
         network: What functions can reach; None: `nat` if this machine can, else `none`.
+        warm: How many sandboxes may be kept ready for functions that were wanted twice within a minute.
         networks: Name patterns of functions with another policy; the first that matches counts.
         aws_endpoint: Base URL of the services that destinations and dead-letter targets are in, `aws` for AWS
             itself; empty if nothing may be sent.
@@ -55,6 +56,7 @@ class NodeSettings:
     concurrency: int = 1000
     network: Network | None = None
     networks: tuple[tuple[str, Network], ...] = ()
+    warm: int = 0
     aws_endpoint: str = ""
     event_pace: float = 1.0
     runtimes: Path | None = None
