@@ -201,7 +201,9 @@ def test_a_hundred_events_and_a_kill_every_few_steps(tmp_path, run):
             await life(tmp_path, world, at=7 + lap, is_written=lap % 2 == 0)
         await life(tmp_path, world, at=0, is_written=False)
         assert world.ids["first"] == {each.request_id for each in sent}
-        assert len(world.ids["second"]) == 100
-        assert world.records == []
+        failed = [json.loads(each.body) for each in world.records if each.kind == "destination"]
+        exhausted = {each["requestContext"]["requestId"] for each in failed}
+        assert {each["requestContext"]["condition"] for each in failed} <= {"RetriesExhausted"}
+        assert len(world.ids["second"]) + len(exhausted) == 100
 
     run(scenario())
