@@ -20,12 +20,13 @@ from remora.kit.alarms import Alarm
 from remora.kit.ids import new_uuid, random_hex
 from remora.lifecycle.messages import Reason
 from remora.pool.assign import Counts, Verdict, assign
-from remora.pool.base import PoolError, ProvisioningFailed, Throttled
+from remora.pool.base import PoolError, Throttled
 from remora.pool.group import Group, Member, MemberState, Order, Provisioned, Waiting, describe
 from remora.pool.ledger import Ledger
 from remora.pool.making import Maker
 from remora.pool.memory import MIB, memory_left
 from remora.pool.metering import count_provisioned, count_shares
+from remora.pool.provisioning import may_serve
 from remora.pool.supply import Supply
 from remora.telemetry.meter import Meters
 
@@ -301,7 +302,7 @@ class Pool:
         if member.state is MemberState.STOPPING:
             return
         self._uncount(member)
-        if provisioned is not None and not self._is_wanted(provisioned, environment):
+        if provisioned is not None and not may_serve(provisioned, environment):
             self._stop(member)
             return
         if group.waiting:
@@ -322,19 +323,6 @@ class Pool:
         if member.retirement is None:
             member.retirement = Alarm(asyncio.get_running_loop(), partial(self._stop, member))
         member.retirement.set_in(self._settings.idle_s)
-
-    def _is_wanted(self, provisioned: Provisioned, environment: Environment) -> bool:
-        """Tell who wants a provisioned environment; False if it is not to serve, or its init failed."""
-        if provisioned.is_unwanted:
-            return False
-        if not provisioned.is_ready:
-            if not environment.machine.is_initialised:
-                provisioned.lose(ProvisioningFailed("FUNCTION_ERROR_INIT_FAILURE"))
-                return False
-            provisioned.is_ready = True
-            if provisioned.ready is not None:
-                provisioned.ready()
-        return True
 
     def environment_closed(self, environment: Environment) -> None:
         """Remove an environment that has ended; one that ended before it could serve fails an invocation."""

@@ -19,6 +19,7 @@ from remora.pool.group import Provisioned
 
 if TYPE_CHECKING:
     from remora.environment.base import Deployment
+    from remora.environment.environment import Environment
 
 NO_ENVIRONMENT: Final = "INTERNAL_FAILURE"
 """Why a target failed whose environments could not be made at all."""
@@ -184,3 +185,17 @@ async def provision_one(pool: ProvisioningPool, deployment: Deployment) -> None:
 
     pool.begin_provisioned(deployment, Provisioned(lost=lost, ready=ready))
     await made
+
+
+def may_serve(provisioned: Provisioned, environment: Environment) -> bool:
+    """Tell who wants a provisioned environment that is available; False if it is not to serve after all."""
+    if provisioned.is_unwanted:
+        return False
+    if not provisioned.is_ready:
+        if not environment.machine.is_initialised:
+            provisioned.lose(ProvisioningFailed("FUNCTION_ERROR_INIT_FAILURE"))
+            return False
+        provisioned.is_ready = True
+        if provisioned.ready is not None:
+            provisioned.ready()
+    return True
