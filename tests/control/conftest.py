@@ -129,8 +129,10 @@ def _check_reply(http_response: Any, parsed: dict[str, Any], model: Any, **_: An
     members = {name: value for name, value in parsed.items() if name != "ResponseMetadata"}
     if model.name == "GetFunctionCodeSigningConfig" and not members:
         return  # AWS answers so, too, where there is none
-    if members.get("LastUpdateStatusReasonCode") == "Creating":
-        del members["LastUpdateStatusReasonCode"]  # AWS says so, too, although the model does not know it
+    configuration = dict(members.get("Configuration", members))
+    if configuration.get("LastUpdateStatusReasonCode") == "Creating":
+        del configuration["LastUpdateStatusReasonCode"]  # AWS says so, too: the model does not know it
+        members = members | {"Configuration": configuration} if "Configuration" in members else configuration
     report = ParamValidator().validate(members, shape)
     assert not report.has_errors(), f"{model.name}: {report.generate_report()}"
     constraints.check(API.shapes, API.shapes[shape.name], members)
