@@ -12,7 +12,7 @@ import pytest
 
 from remora.sandbox import messages
 from remora.sandbox.base import Exit, Mount, SandboxPlan
-from remora.sandbox.bubblewrap import Host, HostEntry, command
+from remora.sandbox.bubblewrap import command
 from remora.sandbox.cgroups import NodeGroup, group_name, leftover_groups, sweep_groups
 from remora.sandbox.hierarchies import (
     CONTROLS,
@@ -23,6 +23,7 @@ from remora.sandbox.hierarchies import (
     possible_bases,
     read_hierarchies,
 )
+from remora.sandbox.host import Host, HostEntry
 from remora.sandbox.limits import ALWAYS, process_limits
 from remora.sandbox.masks import find_masks
 from remora.sandbox.process import choose_paths
@@ -32,6 +33,7 @@ ENTRIES = (HostEntry("usr"), HostEntry("bin", "usr/bin"), HostEntry("lib", "usr/
 MOUNTS = (Mount(Path("/data/code/abc"), "/var/task"), Mount(Path("/root/py"), "/var/lang"))
 PLAN = SandboxPlan("e1", Path("/data/environments/e1"), MOUNTS, 512)
 
+BWRAP = Path("/usr/bin/bwrap")
 COMMON = """
 --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib
 --ro-bind /data/environments/e1/etc /etc --ro-bind /etc/ssl /etc/ssl
@@ -47,18 +49,18 @@ REST = """
 
 
 def test_command_for_root():
-    host = Host(Path("/usr/bin/bwrap"), Path("/pkg/remora-init"), ENTRIES, IdRange(100_000, 65_536))
+    host = Host(Path("/pkg/remora-init"), ENTRIES, IdRange(100_000, 65_536))
     expected = f"""
     /usr/bin/bwrap --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try --unshare-net
     --cap-drop ALL --cap-add CAP_SETUID --cap-add CAP_SETGID
     --hostname sandbox --as-pid-1 --die-with-parent
     {COMMON} {REST} --port 9001 --idmap 100000:65536
     """
-    assert command(host, PLAN, ("ssl",)) == expected.split()
+    assert command(BWRAP, host, PLAN, ("ssl",)) == expected.split()
 
 
 def test_command_for_anyone_with_the_network_of_the_host():
-    host = Host(Path("/usr/bin/bwrap"), Path("/pkg/remora-init"), ENTRIES, None)
+    host = Host(Path("/pkg/remora-init"), ENTRIES, None)
     plan = SandboxPlan(PLAN.name, PLAN.directory, PLAN.mounts, PLAN.memory_mib, "host")
     expected = f"""
     /usr/bin/bwrap --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try
@@ -66,7 +68,7 @@ def test_command_for_anyone_with_the_network_of_the_host():
     --hostname sandbox --as-pid-1 --die-with-parent
     {COMMON} {REST} --port 0
     """
-    assert command(host, plan, ("ssl",)) == expected.split()
+    assert command(BWRAP, host, plan, ("ssl",)) == expected.split()
 
 
 def test_what_the_machine_has_to_hide_is_hidden_after_its_surroundings_are_mounted(tmp_path):
@@ -80,14 +82,14 @@ def test_what_the_machine_has_to_hide_is_hidden_after_its_surroundings_are_mount
     assert masks.directories == ("/proc/acpi", "/usr/local/etc", "/etc/ssl/private")
     assert masks.read_only == ("/proc/irq", "/proc/sys")
     assert find_masks(owns_switches=False, root=tmp_path).read_only == ()
-    host = Host(Path("/usr/bin/bwrap"), Path("/pkg/remora-init"), ENTRIES, None, masks)
+    host = Host(Path("/pkg/remora-init"), ENTRIES, None, masks)
     hidden = """
     --ro-bind /proc/irq /proc/irq --ro-bind /proc/sys /proc/sys
     --ro-bind /dev/null /proc/kcore --ro-bind /dev/null /proc/keys
     --tmpfs /proc/acpi --remount-ro /proc/acpi --tmpfs /usr/local/etc --remount-ro /usr/local/etc
     --tmpfs /etc/ssl/private --remount-ro /etc/ssl/private
     """
-    words = " ".join(command(host, PLAN, ("ssl",)))
+    words = " ".join(command(BWRAP, host, PLAN, ("ssl",)))
     assert " ".join((COMMON + hidden + REST).split()) in words
 
 

@@ -13,19 +13,25 @@ import asyncio
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from remora.sandbox import messages
 from remora.sandbox.base import Paths, SandboxError, SandboxPlan
-from remora.sandbox.binary import init_program
 from remora.sandbox.cgroups import digest_of
 from remora.sandbox.directory import remove_tree
+from remora.sandbox.host import (
+    API_PORT,
+    CONTROL_INSIDE,
+    EMPTY_DIRECTORIES,
+    INIT_INSIDE,
+    Host,
+    HostEntry,
+    read_host,
+)
 from remora.sandbox.launch import CONTROL_SOCKET
-from remora.sandbox.masks import Masks, find_masks
 from remora.sandbox.node import SandboxesOfNode, Site
-from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, choose_ids, write_etc
+from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, write_etc
 from remora.sandbox.scratch import choose_scratch
 from remora.sandbox.supervised import Habitat
 from remora.sandbox.ways import Ways
@@ -34,57 +40,24 @@ if TYPE_CHECKING:
     from remora.sandbox.base import Network, Sandbox, Watcher
     from remora.sandbox.scratch import Kind, Scratch
 
-API_PORT = 9001
-"""Where the APIs are found inside. Source: AWS_LAMBDA_RUNTIME_API in the Lambda service."""
 CHECK_WAIT_S = 10.0
-HOST_DIRECTORIES = ("usr", "bin", "lib", "lib32", "lib64", "libx32", "sbin")
-EMPTY_DIRECTORIES = ("/var/task", "/opt", "/var/runtime", "/var/lang", "/var/tmp", "/home", "/mnt")  # noqa: S108
-CONTROL_INSIDE = "/run/remora/control"
-INIT_INSIDE = "/run/remora/init"
-_CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 6, 7, 21
-_NEEDED = 1 << _CAP_SETGID | 1 << _CAP_SETUID | 1 << _CAP_SYS_ADMIN
 
 
-@dataclass(frozen=True, slots=True)
-class HostEntry:
-    """One entry of the host's root directory: a directory, or a link to `target`."""
-
-    name: str
-    target: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """
-    What the command line depends on besides the plan.
-
-    Args:
-        bwrap: The program.
-        init: remora-init.
-        entries: Directories of programs and libraries.
-        ids: Where ids inside are mapped to, for root; None if bubblewrap makes the user namespace.
-        masks: What of /proc, /usr and /etc is not to be seen.
-    """
-
-    bwrap: Path
-    init: Path
-    entries: tuple[HostEntry, ...]
-    ids: IdRange | None
-    masks: Masks = field(default_factory=Masks)
-
-
-def command(host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp: Kind = "disk") -> list[str]:
+def command(
+    bwrap: Path, host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp: Kind = "disk"
+) -> list[str]:
     """
     Return the complete command that makes a sandbox.
 
     Args:
+        bwrap: The program.
         host: This machine.
         plan: The sandbox; its directory holds `control`, `etc` and `tmp`.
         etc_directories: Directories of the host's /etc to show inside.
         tmp: What /tmp is made of.
     """
     return [
-        str(host.bwrap),
+        str(bwrap),
         *_namespaces(host.ids, plan.network),
         *_system(host.entries, plan, etc_directories),
         *host.masks.words(),
@@ -166,36 +139,19 @@ def prepare(plan: SandboxPlan, scratch: Scratch) -> tuple[str, ...]:
     return write_etc(plan.directory / "etc", Path("/etc"), plan.network)
 
 
-def read_host() -> Host:
+def find_bubblewrap() -> Path:
     """
-    Look at this machine.
+    Return the program.
 
     Raises:
-        SandboxError: If bubblewrap or remora-init is missing.
+        SandboxError: If it is missing.
     """
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
+    program = shutil.which("bwrap")
+    if program is None:
         raise SandboxError(
             "bubblewrap is not installed: install the package `bubblewrap`, or choose the driver `process`"
         )
-    entries = [
-        HostEntry(name, str(path.readlink()) if path.is_symlink() else None)
-        for name in HOST_DIRECTORIES
-        if (path := Path("/", name)).is_dir()
-    ]
-    ids = _own_ids()
-    masks = find_masks(owns_switches=ids is None)
-    return Host(Path(bwrap), init_program(), tuple(entries), ids, masks)
-
-
-def _own_ids() -> IdRange | None:
-    if os.geteuid() != 0:
-        return None
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.partition("CapEff:")[2].split()[0], 16)
-    if effective & _NEEDED != _NEEDED:
-        return None
-    return choose_ids(Path("/proc/self/uid_map").read_text(), Path("/proc/self/gid_map").read_text())
+    return Path(program)
 
 
 class BubblewrapDriver:
@@ -212,6 +168,7 @@ class BubblewrapDriver:
     def __init__(self, environments: Path, node: str) -> None:
         self._sandboxes = SandboxesOfNode(environments, node)
         self._environments = environments
+        self._program = Path()
         self._known_host: Host | None = None
         self._known_scratch: Scratch | None = None
         self._scratch_missing: tuple[str, ...] = ()
@@ -227,6 +184,7 @@ class BubblewrapDriver:
 
     def _host(self) -> Host:
         if self._known_host is None:
+            self._program = find_bubblewrap()
             self._known_host = read_host()
         return self._known_host
 
@@ -253,7 +211,8 @@ class BubblewrapDriver:
 
     def _command(self, plan: SandboxPlan, scratch: Scratch) -> list[str]:
         """Make the plan's directory, return the command that makes the sandbox."""
-        words = command(self._host(), plan, prepare(plan, scratch), scratch.kind)
+        host = self._host()
+        words = command(self._program, host, plan, prepare(plan, scratch), scratch.kind)
         return scratch.launched(words, plan)
 
     def check(self) -> tuple[str, ...]:

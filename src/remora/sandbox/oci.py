@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from remora.sandbox.base import Paths, SandboxError, SandboxPlan
-from remora.sandbox.bubblewrap import (
+from remora.sandbox.cgroups import digest_of
+from remora.sandbox.directory import remove_tree
+from remora.sandbox.hierarchies import find_hierarchies
+from remora.sandbox.host import (
     API_PORT,
     CONTROL_INSIDE,
     EMPTY_DIRECTORIES,
@@ -30,9 +33,6 @@ from remora.sandbox.bubblewrap import (
     Host,
     read_host,
 )
-from remora.sandbox.cgroups import digest_of
-from remora.sandbox.directory import remove_tree
-from remora.sandbox.hierarchies import find_hierarchies
 from remora.sandbox.launch import CONTROL_SOCKET
 from remora.sandbox.masks import HIDDEN, READ_ONLY
 from remora.sandbox.node import SandboxesOfNode, Site
