@@ -1,4 +1,4 @@
-"""What sandboxes are made of on this machine, and where it lies inside: alike under every isolating driver."""
+"""What sandboxes are made of on this machine, and where it lies inside: alike for all isolating drivers."""
 
 from __future__ import annotations
 
