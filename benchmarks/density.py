@@ -1,0 +1,134 @@
+"""
+How many idle environments a node holds, what each costs, and what warm invocations of another notice.
+
+A node makes so many environments of one function by invoking it at once, in waves; another function's warm
+invocations are timed before and afterwards, through the Invoke API, on one connection. What the machine has
+less of afterwards is counted beside what the processes themselves use: the rest is the kernel's (namespaces,
+mounts, cgroups, devices).
+
+Usage: python benchmarks/density.py [--environments 500] [--calls 2000] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import memory
+import remora_node
+import workload
+from caller import Caller
+from children import stop_on_signals
+from figures import percentile, table
+
+_WAVE = 50
+_HOLD_S = 8
+"""How long each invocation of a wave holds its environment, so that the others need their own."""
+_PATIENCE_S = 120
+
+
+def available_kib():
+    """Return how much memory the machine could still give away, KiB."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1])
+    raise RuntimeError("the kernel does not say how much memory is available")
+
+
+def timed(port, path, calls):
+    """Invoke so often; return the median and the 99th percentile, microseconds."""
+    caller = Caller(port, path, workload.EVENT)
+    samples = []
+    for _ in range(calls):
+        began = time.perf_counter_ns()
+        caller.call()
+        samples.append(time.perf_counter_ns() - began)
+    return percentile(samples, 50) / 1000, percentile(samples, 99) / 1000
+
+
+def hold(port, path):
+    """Keep an environment busy for a while; that it is made is what counts."""
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_S)
+    try:
+        link.request("POST", path, json.dumps({"wait_s": _HOLD_S}))
+        link.getresponse().read()
+    finally:
+        link.close()
+
+
+def fill(node, path, count):
+    """Have `count` environments made: so many invocations at once, each of which waits for the others."""
+    made = 0
+    while made < count:
+        wanted = min(count, made + _WAVE)
+        threads = [threading.Thread(target=hold, args=(node.port, path)) for _ in range(wanted)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        made = environments(node, "crowd")
+        print(f"{made} environments", flush=True)
+
+
+def environments(node, function):
+    """Return how many environments of a function there are."""
+    listed = node.request("GET", "/_remora/environments")["environments"]
+    return sum(each["function"] == function for each in listed)
+
+
+def measure(work, count, calls):
+    """Return everything that is told."""
+    task = workload.write_task(work / "task")
+    with remora_node.running(work / "data", "--idle-seconds", "3600") as node:
+        quick, crowd = node.deploy("quick", task), node.deploy("crowd", task)
+        timed(node.port, quick, calls // 10)
+        before = timed(node.port, quick, calls)
+        used, free_kib = memory.of_node(node.pid), available_kib()
+        began = time.monotonic()
+        fill(node, crowd, count)
+        took_s = time.monotonic() - began
+        time.sleep(2)  # the last ones freeze after a pause
+        more, left_kib = memory.of_node(node.pid), available_kib()
+        after = timed(node.port, quick, calls)
+        made = environments(node, "crowd")
+    processes_kib = more.other_kib - used.other_kib
+    return {
+        "environments": made,
+        "made_in_s": round(took_s, 1),
+        "before_us": before,
+        "after_us": after,
+        "node_kib": (more.node_kib - used.node_kib) / made,
+        "init_kib": (more.init_kib - used.init_kib) / made,
+        "bubblewrap_kib": (more.bubblewrap_kib - used.bubblewrap_kib) / made,
+        "runtime_kib": processes_kib / made,
+        "machine_kib": (free_kib - left_kib) / made,
+    }
+
+
+def main():
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--environments", type=int, default=500)
+    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    chosen = parser.parse_args()
+    stop_on_signals()
+    with tempfile.TemporaryDirectory(prefix="remora-density-") as work:
+        told = measure(Path(work), chosen.environments, chosen.calls)
+    rows = [[name, f"{value:.0f}"] for name, value in told.items() if name.endswith("_kib")]
+    print(f"\n{told['environments']} idle environments, made in {told['made_in_s']} s; each costs, KiB\n")
+    print(table(["", "KiB"], rows))
+    for name in ("before_us", "after_us"):
+        median, worst = told[name]
+        print(f"warm invocations {name.partition('_')[0]}: p50 {median:.0f} us, p99 {worst:.0f} us")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(told, indent=2))
+
+
+if __name__ == "__main__":
+    main()
