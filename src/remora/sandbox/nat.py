@@ -160,6 +160,15 @@ async def _command(process: asyncio.subprocess.Process, lines: Sequence[str], ta
             raise SandboxError(f"nft refused the rules for the network: {reason}")
 
 
+def _is_there(device: str) -> bool:
+    """Tell if there is a network device: those of a dead node go a moment after its last process."""
+    try:
+        socket.if_nametoindex(device)
+    except OSError:
+        return False
+    return True
+
+
 class Nat:
     """
     Lends addresses to sandboxes; the table of rules exists while any is lent.
@@ -195,9 +204,9 @@ class Nat:
             for _ in range(block.num_addresses - 2):
                 self._last = self._last % (block.num_addresses - 2) + 1
                 address = block[self._last]
-                if address not in self._lent:
+                device = f"{self._tag}{self._last:x}"
+                if address not in self._lent and not _is_there(device):
                     self._lent[address] = self._last
-                    device = f"{self._tag}{self._last:x}"
                     return Lease(device, address, partial(self._release, address))
         raise SandboxError(f"all {len(self._lent)} addresses for environments are lent", retryable=True)
 
