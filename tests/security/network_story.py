@@ -174,8 +174,18 @@ async def tell(directory: Path) -> dict[str, object]:
         for each in living:
             await each.sandbox.close()
     told["rules_after"] = tables()
-    told["devices_after"] = [name for _, name in socket.if_nameindex()]
+    told["devices_after"] = await asyncio.to_thread(devices_left)
     return told
+
+
+def devices_left() -> list[str]:
+    """Return what is left of devices; the kernel removes them after the last process, and tells nobody."""
+    end = time.monotonic() + 10
+    while True:
+        left = [name for _, name in socket.if_nameindex() if name.startswith("rmr")]
+        if not left or time.monotonic() > end:
+            return left
+        time.sleep(0.05)
 
 
 def tables() -> str:
