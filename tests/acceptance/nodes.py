@@ -21,6 +21,8 @@ from urllib.parse import quote, urlsplit
 import boto3
 from botocore.config import Config
 
+from remora.testing.clients import read_at_once
+
 REMORA = Path(sys.executable).with_name("remora")
 PATIENCE_S = 60.0
 """How long anything may take on a busy machine before a test gives up."""
@@ -96,7 +98,7 @@ class Node:
         self.info = json.loads(line)
         self.endpoint = self.info["endpoint"]
         self.address = urlsplit(self.endpoint).netloc
-        self.client = boto3.client(
+        client = boto3.client(
             "lambda",
             "us-east-1",
             endpoint_url=self.endpoint,
@@ -104,6 +106,7 @@ class Node:
             aws_secret_access_key="any",
             config=Config(max_pool_connections=100, retries={"max_attempts": 0}, read_timeout=PATIENCE_S),
         )
+        self.client = read_at_once(client)
 
     # --- its end ------------------------------------------------------------------------------------------
 

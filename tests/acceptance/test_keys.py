@@ -16,6 +16,8 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from remora.testing.clients import read_at_once
+
 from .conftest import running
 from .nodes import REMORA, eventually
 from .packages import RUNTIME, zip_of
@@ -39,7 +41,7 @@ def new_key(data, name):
 
 
 def client(node, service, credentials):
-    return boto3.client(service, "us-east-1", endpoint_url=node.endpoint, **credentials)
+    return read_at_once(boto3.client(service, "us-east-1", endpoint_url=node.endpoint, **credentials))
 
 
 def refused(call, *arguments, **members):

@@ -13,6 +13,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from remora.testing.clients import read_at_once
+
 from .conftest import running
 from .nodes import PATIENCE_S, Node, eventually
 from .packages import RUNTIME, zip_of
@@ -228,7 +230,7 @@ def test_signatures_are_verified_on_a_node_that_asks_for_keys(data):
     key = new_key(data, "me")
     with running(data, "--auth", "keys") as node:
         node.client.close()
-        node.client = boto3.client("lambda", "us-east-1", endpoint_url=node.endpoint, **key)
+        node.client = read_at_once(boto3.client("lambda", "us-east-1", endpoint_url=node.endpoint, **key))
         name = node.create(CODE, Runtime=RUNTIME, Handler="app.handler")
         url = opened(node, name, AuthType="AWS_IAM")
         assert ask(node, url).status == 403

@@ -35,6 +35,7 @@ from remora.runtimes.layout import RuntimeLayout
 from remora.spec import constraints, lambda_api
 from remora.store.base import StoreError
 from remora.store.sqlite import SqliteStore
+from remora.testing.clients import read_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,6 +178,7 @@ class Node:
                 read_timeout=60,
             ),
         )
+        read_at_once(client)
         client.meta.events.register("after-call.lambda", _check_reply)
         return client
 

@@ -55,7 +55,7 @@ class LogsNode:
         self.tasks = TaskSet("requests")
         self.store = LogStore(self.directory)
         control = SimpleNamespace(api=MODEL, spawn=self.tasks.spawn, new_id=new_uuid)
-        control.state = SimpleNamespace(subscribe=lambda _: None)
+        control.state = SimpleNamespace(subscribe=lambda *_: None)
         place = Place("us-east-1", "000000000000")
         service = logs_service(self.store, place, SystemClock(), new_uuid)
         listener = self._listener = socket.create_server(("127.0.0.1", 0))
