@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from typing import TYPE_CHECKING, Final
+
+from remora.kit.files import new_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,17 +36,9 @@ def write_blob(directory: Path, digest: str, content: bytes) -> Path:
     path = directory / digest
     if path.exists():
         return path
-    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=directory)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)  # noqa: PTH104
-    except BaseException:
-        os.unlink(temporary)  # noqa: PTH108
-        raise
-    sync_directory(directory)
+    with new_file(directory, TEMPORARY) as new:
+        new.file.write(content)
+        new.path = path
     return path
 
 
@@ -65,28 +57,11 @@ def join_blobs(directory: Path, digests: Sequence[str]) -> tuple[str, int]:
         OSError: If one is missing, or the disk cannot take it; nothing is left behind.
     """
     total, count = hashlib.sha256(), 0
-    descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=directory)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for digest in digests:
-                with (directory / digest).open("rb") as source:
-                    while piece := source.read(_PIECE_BYTES):
-                        total.update(piece)
-                        count += file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, directory / total.hexdigest())  # noqa: PTH104
-    except BaseException:
-        os.unlink(temporary)  # noqa: PTH108
-        raise
-    sync_directory(directory)
+    with new_file(directory, TEMPORARY) as new:
+        for digest in digests:
+            with (directory / digest).open("rb") as source:
+                while piece := source.read(_PIECE_BYTES):
+                    total.update(piece)
+                    count += new.file.write(piece)
+        new.path = directory / total.hexdigest()
     return total.hexdigest(), count
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames in `directory` survive a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,18 +8,17 @@ running node looks again when the file is another than the one it read.
 from __future__ import annotations
 
 import fcntl
-import os
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from remora.kit.files import new_file
 from remora.kit.ids import random_hex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -106,11 +105,16 @@ class KeyFile:
         Raises:
             KeysError: If it could not be written.
         """
-        before = len(self.all())
-        return (
-            len(self._change(lambda keys: [key for key in keys if key.access_key_id != access_key_id]))
-            < before
-        )
+        is_known = False
+
+        def without(keys: list[Key]) -> list[Key]:
+            nonlocal is_known
+            kept = [key for key in keys if key.access_key_id != access_key_id]
+            is_known = len(kept) < len(keys)
+            return kept
+
+        self._change(without)
+        return is_known
 
     def _look(self) -> tuple[int, int, int] | None:
         try:
@@ -119,30 +123,19 @@ class KeyFile:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def _change(self, change: Callable[[list[Key]], list[Key]]) -> list[Key]:
+    def _change(self, change: Callable[[list[Key]], list[Key]]) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 keys = change(self.all())
-                self._replace(msgspec.json.format(msgspec.json.encode(keys), indent=1))
+                with new_file(self._path.parent, ".keys-") as new:
+                    new.file.write(msgspec.json.format(msgspec.json.encode(keys), indent=1))
+                    new.path = self._path
         except OSError as error:
             raise KeysError(f"the keys in {self._path} cannot be changed: {error.strerror}") from error
-        return keys
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-    def _replace(self, content: bytes) -> None:
-        number, name = tempfile.mkstemp(prefix=".keys-", dir=self._path.parent)  # mode 0600
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise

@@ -22,6 +22,7 @@ import msgspec
 
 import remora
 from remora.control.state import State
+from remora.kit.files import sync_directory
 from remora.node.drivers import LOCK, RECORDS, record_store
 from remora.node.settings import NodeError
 from remora.store.base import StoreError
@@ -95,7 +96,7 @@ def back_up(data: Path, target: Path) -> Summary:
             else:
                 break
         (work / "archive").replace(target)
-        _sync(target.parent)
+        sync_directory(target.parent)
     return summary
 
 
@@ -119,12 +120,12 @@ def restore(source: Path, data: Path) -> Summary:
         view = _records(work)
         for path in work.rglob("*"):
             if path.is_dir():
-                _sync(path)
-        _sync(work)
+                sync_directory(path)
+        sync_directory(work)
         (work / LOCK).unlink(missing_ok=True)
         work.chmod(0o755)
         work.rename(data)
-        _sync(data.parent)
+        sync_directory(data.parent)
     return Summary(len(view.functions), len(files), sum(content.size_bytes for content in files.values()))
 
 
@@ -295,11 +296,3 @@ def _attempting(attempt: str) -> Iterator[None]:
         raise NodeError(
             f"could not {attempt}: {error.strerror} ({error.filename})", "look after the disk"
         ) from error
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""Files that are whole or not there: written to a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class NewFile:
+    """
+    A file that is being written; readable by its owner only.
+
+    Args:
+        file: What it is written to.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.path: Path | None = None
+        """What it is to be called, in the directory that it was made in; what is there is replaced."""
+
+
+@contextmanager
+def new_file(directory: Path, prefix: str) -> Iterator[NewFile]:
+    """
+    Write a file; when the block has ended it survives a power failure under the path that was set in it.
+
+    Args:
+        directory: Where; exists.
+        prefix: What the temporary name begins with: a killed process leaves it behind.
+
+    Raises:
+        OSError: If the disk cannot take it; like any error in the block, it leaves nothing behind.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=directory)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            new = NewFile(file)
+            yield new
+            assert new.path is not None, "a file was written that has no name"
+            file.flush()
+            os.fsync(descriptor)
+        temporary.rename(new.path)
+    except BaseException:
+        temporary.unlink()
+        raise
+    sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in `directory` survive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
