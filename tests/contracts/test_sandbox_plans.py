@@ -17,6 +17,7 @@ from remora.sandbox.cgroups import NodeGroup, group_name, leftover_groups, sweep
 from remora.sandbox.hierarchies import (
     CONTROLS,
     Hierarchy,
+    Rules,
     Setting,
     choose_hierarchies,
     plan_settings,
@@ -160,7 +161,7 @@ def test_hybrid_hierarchies_are_read_and_version_1_is_preferred():
 def test_unified_hierarchy_always_freezes():
     mounts = "30 27 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate"
     (found,) = read_hierarchies(mounts, "0::/a.scope", {Path("/sys/fs/cgroup"): "cpuset cpu io memory pids"})
-    assert found.controls == {"freezer", "memory", "cpu", "pids"}
+    assert found.controls == {"freezer", "memory", "cpu", "pids", "io"}
     assert read_hierarchies(mounts, "0::/", {})[0].controls == {"freezer"}
 
 
@@ -183,18 +184,51 @@ def test_unified_hierarchy_always_freezes():
         ("pids", 2, 512, (("pids.max", "1024"),)),
         ("freezer", 1, 512, ()),
         ("freezer", 2, 512, ()),
+        ("io", 1, 512, ()),
     ],
 )
 def test_settings(control, version, memory_mib, expected):
-    assert tuple((each.file, each.value) for each in plan_settings(control, version, memory_mib)) == expected
+    planned = plan_settings(control, version, memory_mib, Rules())
+    assert tuple((each.file, each.value) for each in planned) == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "memory_mib", "expected"),
+    [
+        (1, 1769, (("cpu.shares", "1024"), ("cpu.cfs_period_us", "20000"), ("cpu.cfs_quota_us", "20000"))),
+        (1, 128, (("cpu.shares", "74"), ("cpu.cfs_period_us", "20000"), ("cpu.cfs_quota_us", "1447"))),
+        (2, 3538, (("cpu.weight", "200"), ("cpu.max", "40000 20000"))),
+        (2, 16, (("cpu.weight", "1"), ("cpu.max", "1000 20000"))),
+    ],
+)
+def test_a_strict_limit_of_cpu_time_is_a_ceiling_besides_the_share(version, memory_mib, expected):
+    planned = plan_settings("cpu", version, memory_mib, Rules(cpu="strict"))
+    assert tuple((each.file, each.value) for each in planned) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "memory_mib", "weight"),
+    [
+        ("blkio.bfq.weight", 1769, "100"),
+        ("blkio.bfq.weight", 16, "1"),
+        ("io.bfq.weight", 10_240, "578"),
+        ("io.bfq.weight", 1 << 20, "1000"),
+        ("io.weight", 1 << 20, "10000"),
+    ],
+)
+def test_a_share_of_the_disk_is_a_weight_that_its_file_takes(file, memory_mib, weight):
+    assert plan_settings("io", 2, memory_mib, Rules(weights_file=file)) == (Setting(file, weight),)
 
 
 def test_only_what_some_kernels_lack_is_optional():
-    assert plan_settings("memory", 2, 1)[1] == Setting("memory.swap.max", "0", is_optional=True)
-    assert not plan_settings("memory", 2, 1)[0].is_optional
+    assert plan_settings("memory", 2, 1, Rules())[1] == Setting("memory.swap.max", "0", is_optional=True)
+    assert not plan_settings("memory", 2, 1, Rules())[0].is_optional
 
 
-V2_FILES = ("cgroup.procs", "cgroup.freeze", "memory.max", "memory.swap.max", "cpu.weight", "pids.max")
+V2_FILES = (
+    *("cgroup.procs", "cgroup.freeze", "memory.max", "memory.swap.max", "cpu.weight", "pids.max"),
+    *("cpu.max", "io.weight"),
+)
 
 
 def fake_v2(root, names, *, peak=True):
@@ -213,12 +247,15 @@ def fake_v2(root, names, *, peak=True):
 
 def test_a_group_of_version_2_is_made_frozen_and_measured(tmp_path):
     parent = fake_v2(tmp_path, [f"probe-{os.getpid()}", "e1"])
-    everything = frozenset({"freezer", "memory", "cpu", "pids"})
-    node = NodeGroup(parent.name, [Hierarchy(2, tmp_path, tmp_path, everything)], is_root=True)
+    everything = frozenset(CONTROLS)
+    rules = Rules("strict", "io.weight")
+    node = NodeGroup(parent.name, [Hierarchy(2, tmp_path, tmp_path, everything)], is_root=True, rules=rules)
     assert node.missing == ()
     group = node.create("e1", 256)
     assert (parent / "cgroup.subtree_control").read_text().startswith("+")
     assert (parent / "e1" / "memory.max").read_text() == str(256 * 1024 * 1024)
+    assert (parent / "e1" / "cpu.max").read_text() == "2894 20000"
+    assert (parent / "e1" / "io.weight").read_text() == "14"
     assert group.birthplace == parent / "e1"
     assert group.open_join_files() == ([], False)
     group.freeze()
@@ -271,7 +308,8 @@ def test_a_kernel_without_peaks_is_sampled(tmp_path):
 
 def test_each_missing_control_is_named_once(tmp_path):
     hierarchies = [Hierarchy(2, tmp_path / "gone", tmp_path / "gone", frozenset({"freezer", "memory"}))]
-    missing = NodeGroup("remora-n-0", hierarchies, is_root=True).missing
+    rules = Rules(weights_file="io.weight")
+    missing = NodeGroup("remora-n-0", hierarchies, is_root=True, rules=rules).missing
     assert [re.search(r"(?:control|controller for) (\w+)", text)[1] for text in missing] == list(CONTROLS)
     group = NodeGroup("remora-n-0", [], is_root=False).create("e1", 128)
     assert not group.has_freezer

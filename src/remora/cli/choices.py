@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import click
 
 Network = Literal["nat", "none", "host"]
+CpuLimit = Literal["share", "strict"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +37,20 @@ def driver_option(command: Command) -> Command:
         envvar="REMORA_DRIVER",
         callback=_with_runtime,
         help="How environments are isolated; process: not at all.",
+    )(command)
+
+
+def cpu_option(command: Command) -> Command:
+    """Give a command the option `--cpu-limit`."""
+    return click.option(
+        "--cpu-limit",
+        "cpu",
+        type=click.Choice(get_args(CpuLimit)),
+        default="share",
+        show_default=True,
+        envvar="REMORA_CPU_LIMIT",
+        help="CPU time follows the memory size, 1,769 MB for one processor. share: where several want it; "
+        "alone, a function may have all. strict: never more than that, as in Lambda.",
     )(command)
 
 

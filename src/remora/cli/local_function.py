@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import click
 import msgspec
 
-from remora.cli.choices import driver_option, network_option
+from remora.cli.choices import cpu_option, driver_option, network_option
 from remora.cli.errors import CommandError
 from remora.node.oneshot import RunRequest
 
@@ -34,6 +34,7 @@ class LocalOptions(TypedDict):
     variables: tuple[str, ...]
     driver: str
     network: Literal["nat", "none", "host"] | None
+    cpu: Literal["share", "strict"]
 
 
 def local_options(command: Command) -> Command:
@@ -64,6 +65,7 @@ def local_options(command: Command) -> Command:
         ),
         driver_option,
         network_option,
+        cpu_option,
     )
     for option in reversed(options):
         command = option(command)
@@ -108,6 +110,7 @@ def run_request(directory: Path, payload: bytes, repeat: int, options: LocalOpti
         variables=_variables(options["variables"]),
         driver=options["driver"],
         network=options["network"],
+        cpu=options["cpu"],
     )
 
 

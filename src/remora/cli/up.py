@@ -12,7 +12,7 @@ import click
 import msgspec
 
 import remora
-from remora.cli.choices import Network, driver_option, network_option, policies
+from remora.cli.choices import CpuLimit, Network, cpu_option, driver_option, network_option, policies
 from remora.cli.errors import UNREACHABLE, CommandError
 from remora.node.node import run_node
 from remora.node.settings import DEFAULT_PORT, LOOPBACK, NodeError, NodeSettings
@@ -67,6 +67,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
     help="Where functions, layers and logs are kept. Default: a temporary directory, removed at exit.",
 )
 @driver_option
+@cpu_option
 @click.option(
     "--region",
     envvar=["AWS_REGION", "AWS_DEFAULT_REGION"],
@@ -150,6 +151,7 @@ def command(
     auth: str,
     data: Path | None,
     driver: str,
+    cpu: CpuLimit,
     region: str,
     account: str,
     idle_seconds: float,
@@ -178,6 +180,7 @@ def command(
             host=host,
             asks_for_keys=auth == "keys",
             driver=driver,
+            cpu=cpu,
             region=region,
             account=account,
             idle_s=idle_seconds,

@@ -26,6 +26,12 @@ Verdict = Literal["yes", "partly", "no"]
 DRIVERS = ("bubblewrap", "oci:runc", "oci:crun", "process")
 _DELEGATE = "systemd-run --user --scope -p Delegate=yes remora up"
 _REMEDIES = (
+    (
+        "which knows none",
+        "modprobe bfq && echo bfq > /sys/block/DISK/queue/scheduler",
+    ),
+    ("on no disk known", "nothing if it is in memory; else keep the data (--data) on a disk of this machine"),
+    ("page cache", "boot with cgroups of version 2"),
     ("hybrid mode", "boot with systemd.unified_cgroup_hierarchy=1, or use runc"),
     ("cgroup", f"run as root; or, as an ordinary user where cgroups are version 2: {_DELEGATE}"),
     ("files of /tmp", "run as root, with loop devices (modprobe loop) and mkfs.ext4 (package e2fsprogs)"),

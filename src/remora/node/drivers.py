@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from remora.kit.clock import Clock
     from remora.node.otlp.exporter import Exporter
     from remora.sandbox.base import SandboxDriver
+    from remora.sandbox.hierarchies import CpuLimit
     from remora.store.base import Store
     from remora.store.event_log import EventLog
     from remora.telemetry.meter import Meters
@@ -30,7 +31,7 @@ LOCK = "lock"
 SANDBOX_DRIVERS = ("bubblewrap", "oci", "process")
 
 
-def sandbox_driver(name: str, environments: Path, node: str) -> SandboxDriver:
+def sandbox_driver(name: str, environments: Path, node: str, cpu: CpuLimit = "share") -> SandboxDriver:
     """
     Make the sandbox driver called `name`.
 
@@ -38,17 +39,18 @@ def sandbox_driver(name: str, environments: Path, node: str) -> SandboxDriver:
         name: One of `SANDBOX_DRIVERS`; `oci:crun` or `oci:/a/path` names the OCI runtime, too.
         environments: Directory under which environments keep their files.
         node: Word that names the node's cgroups; the same for the same data directory.
+        cpu: How CPU time is limited.
 
     Raises:
         NodeError: If there is no such driver.
     """
     if name == "bubblewrap":
-        return BubblewrapDriver(environments, node)
+        return BubblewrapDriver(environments, node, cpu=cpu)
     kind, _, runtime = name.partition(":")
     if kind == "oci":
-        return OciDriver(environments, node, runtime or "runc")
+        return OciDriver(environments, node, runtime or "runc", cpu=cpu)
     if name == "process":
-        return ProcessDriver(environments, node)
+        return ProcessDriver(environments, node, cpu=cpu)
     raise NodeError(f"there is no sandbox driver {name!r}", f"choose one of: {', '.join(SANDBOX_DRIVERS)}")
 
 

@@ -141,7 +141,7 @@ class Node:
         environments = settings.data / "environments"
         environments.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256(str(settings.data.resolve()).encode()).hexdigest()[:12]
-        driver = sandbox_driver(settings.driver, environments, name)
+        driver = sandbox_driver(settings.driver, environments, name, settings.cpu)
         missing = driver.check()
         named = [policy for _, policy in settings.networks]
         network, unreachable = choose_network(driver, settings.network, named)

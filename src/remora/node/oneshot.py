@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remora.sandbox.base import Network
+    from remora.sandbox.hierarchies import CpuLimit
     from remora.telemetry.logs import Follower
 
 REGION = "us-east-1"
@@ -71,6 +72,7 @@ class RunRequest:
         variables: The function's environment variables.
         driver: Sandbox driver.
         network: What the processes can reach; None: `nat` if this machine can, else `none`.
+        cpu: How CPU time is limited.
     """
 
     directory: Path
@@ -84,6 +86,7 @@ class RunRequest:
     variables: dict[str, str]
     driver: str
     network: Network | None
+    cpu: CpuLimit = "share"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ async def _run(
 ) -> RunReport:
     environments = work / "environments"
     environments.mkdir()
-    driver = sandbox_driver(request.driver, environments, work.name)
+    driver = sandbox_driver(request.driver, environments, work.name, request.cpu)
     missing = driver.check()
     network, _ = choose_network(driver, request.network)
     for text in missing if request.driver == "process" else ():

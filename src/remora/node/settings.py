@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remora.sandbox.base import Network
+    from remora.sandbox.hierarchies import CpuLimit
 
 DEFAULT_PORT = 9000
 LOOPBACK = "127.0.0.1"
@@ -32,6 +33,7 @@ class NodeSettings:
         driver: Sandbox driver, `bubblewrap` or `process`.
         region: AWS region that the node plays.
         account: Account number, 12 digits.
+        cpu: How CPU time is limited: in proportion to the memory size, `strict`: and never more.
         idle_s: How long an environment may be idle before it is shut down, seconds.
         concurrency: Concurrent executions allowed in total.
         network: What functions can reach; None: `nat` if this machine can, else `none`.
@@ -50,6 +52,7 @@ class NodeSettings:
     host: str = LOOPBACK
     asks_for_keys: bool = False
     driver: str = "bubblewrap"
+    cpu: CpuLimit = "share"
     region: str = "us-east-1"
     account: str = "000000000000"
     idle_s: float = 300.0

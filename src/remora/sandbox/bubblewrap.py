@@ -38,6 +38,7 @@ from remora.sandbox.ways import Ways
 
 if TYPE_CHECKING:
     from remora.sandbox.base import Network, Sandbox, Watcher
+    from remora.sandbox.hierarchies import CpuLimit
     from remora.sandbox.scratch import Kind, Scratch
 
 CHECK_WAIT_S = 10.0
@@ -163,10 +164,11 @@ class BubblewrapDriver:
     Args:
         environments: Parent of every plan's directory.
         node: A short word, `[a-z0-9-]`, that shows in the names of cgroups.
+        cpu: How CPU time is limited.
     """
 
-    def __init__(self, environments: Path, node: str) -> None:
-        self._sandboxes = SandboxesOfNode(environments, node)
+    def __init__(self, environments: Path, node: str, *, cpu: CpuLimit = "share") -> None:
+        self._sandboxes = SandboxesOfNode(environments, node, cpu)
         self._environments = environments
         self._program = Path()
         self._known_host: Host | None = None

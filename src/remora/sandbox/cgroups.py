@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from remora.sandbox.base import SandboxError
 from remora.sandbox.hierarchies import (
     CONTROLS,
+    Rules,
     choose_hierarchies,
     may_enter,
     plan_settings,
@@ -42,6 +43,7 @@ _WITHOUT = {
     "and memory use is added up from the processes",
     "cpu": "CPU time does not follow the memory size",
     "pids": "the number of processes is not limited by a cgroup",
+    "io": "disk I/O is not shared by weights",
 }
 
 
@@ -188,15 +190,21 @@ class NodeGroup:
         name: See `group_name`.
         hierarchies: What the machine has.
         is_root: True if groups beside this process's own may be made.
+        rules: What is decided for all of them; without a file for weights `io` is left out.
     """
 
-    def __init__(self, name: str, hierarchies: list[Hierarchy], *, is_root: bool) -> None:
+    def __init__(
+        self, name: str, hierarchies: list[Hierarchy], *, is_root: bool, rules: Rules | None = None
+    ) -> None:
         self._name = name
+        self._rules = rules or Rules()
         self._parents: dict[str, tuple[Hierarchy, Path]] = {}
         self._missing: list[str] = []
         self._base_of_v2: Path | None = None
         chosen = choose_hierarchies(hierarchies)
         for control in CONTROLS:
+            if control == "io" and not self._rules.weights_file:
+                continue
             if control not in chosen:
                 self._missing.append(f"no cgroup controller for {control}: {_WITHOUT[control]}")
                 continue
@@ -206,6 +214,10 @@ class NodeGroup:
     def missing(self) -> tuple[str, ...]:
         """One sentence for every control that is not to be had."""
         return tuple(self._missing)
+
+    def has(self, control: str) -> bool:
+        """Tell whether sandboxes get a control."""
+        return control in self._parents
 
     def _find_parent(self, control: str, hierarchy: Hierarchy, *, is_root: bool) -> None:
         """
@@ -249,7 +261,7 @@ class NodeGroup:
             for above in (parent.parent, parent):
                 _enable(above, control)
         directory.mkdir(exist_ok=True)
-        for setting in plan_settings(control, version, memory_mib):
+        for setting in plan_settings(control, version, memory_mib, self._rules):
             try:
                 _write(directory / setting.file, setting.value)
             except FileNotFoundError:

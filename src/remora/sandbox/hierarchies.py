@@ -1,10 +1,11 @@
 """
 Which cgroup hierarchies there are, and what is written to limit a sandbox: read and planned purely.
 
-Four *controls* are wanted: the freezer, memory, cpu and pids. Each lives in one hierarchy: that of version 1
-which carries its controller, else the unified one of version 2 (which can always freeze).
+Five *controls* are wanted: the freezer, memory, cpu, pids and io. Each lives in one hierarchy: that of
+version 1 which carries its controller, else the unified one of version 2 (which can always freeze).
 
-Sources: Linux, Documentation/admin-guide/cgroup-v1/{memory,freezer-subsystem,pids}.rst and cgroup-v2.rst.
+Sources: Linux, Documentation/admin-guide/cgroup-v1/{memory,freezer-subsystem,pids}.rst and cgroup-v2.rst;
+Documentation/scheduler/sched-bwc.rst.
 """
 
 from __future__ import annotations
@@ -13,12 +14,23 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
-CONTROLS = ("memory", "cpu", "pids", "freezer")
+CpuLimit = Literal["share", "strict"]
+
+CONTROLS = ("memory", "cpu", "pids", "io", "freezer")
 MEMORY_MIB_PER_CPU = 1769
 """Memory that comes with one vCPU. Source: AWS Lambda Developer Guide, "Configure Lambda function memory"."""
 PIDS_MAX = 1024
 """Processes and threads of one environment. Source: AWS Lambda quotas."""
+CPU_PERIOD_US = 20_000
+"""In each such time an environment may use its part: short, so that nobody is kept waiting for long."""
+_CPU_QUOTA_US_MIN = 1_000
+"""The kernel takes no less."""
+_WEIGHT_MAX: Final = {"cpu.weight": 10_000, "io.weight": 10_000}
+"""Of other files it is 1,000."""
+_CONTROL_OF: Final = {"blkio": "io"}
+"""Controllers of version 1 that have another name in version 2, which is ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,21 @@ class Hierarchy:
     root: Path
     own: Path
     controls: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """
+    What is decided once for all sandboxes of a node.
+
+    Args:
+        cpu: `share`: CPU time in proportion to the memory size where several want it; `strict`: and never
+            more than that.
+        weights_file: The file that takes an environment's share of the disk; empty if none has an effect.
+    """
+
+    cpu: CpuLimit = "share"
+    weights_file: str = ""
 
 
 def read_hierarchies(mountinfo: str, own_groups: str, controllers_of_v2: dict[Path, str]) -> list[Hierarchy]:
@@ -62,7 +89,7 @@ def read_hierarchies(mountinfo: str, own_groups: str, controllers_of_v2: dict[Pa
             controllers = next(
                 (names for names in own if names and names <= set(options.split(","))), frozenset()
             )
-            controls = controllers & set(CONTROLS)
+            controls = frozenset(_CONTROL_OF.get(name, name) for name in controllers) & set(CONTROLS)
             version = 1
         elif kind == "cgroup2":
             controllers = frozenset[str]()
@@ -118,7 +145,7 @@ class Setting:
     is_optional: bool = False
 
 
-def plan_settings(control: str, version: int, memory_mib: int) -> tuple[Setting, ...]:
+def plan_settings(control: str, version: int, memory_mib: int, rules: Rules) -> tuple[Setting, ...]:
     """Return what is written to limit a sandbox of `memory_mib` MiB."""
     limit_bytes = str(memory_mib * 1024 * 1024)
     match control, version:
@@ -130,13 +157,32 @@ def plan_settings(control: str, version: int, memory_mib: int) -> tuple[Setting,
         case "memory", 2:
             return (Setting("memory.max", limit_bytes), Setting("memory.swap.max", "0", is_optional=True))
         case "cpu", 1:
-            return (Setting("cpu.shares", str(max(2, 1024 * memory_mib // MEMORY_MIB_PER_CPU))),)
+            shares = Setting("cpu.shares", str(max(2, 1024 * memory_mib // MEMORY_MIB_PER_CPU)))
+            return (shares, *_ceiling(version, memory_mib, rules.cpu))
         case "cpu", 2:
-            return (Setting("cpu.weight", str(min(10_000, max(1, 100 * memory_mib // MEMORY_MIB_PER_CPU)))),)
+            return (_weight("cpu.weight", memory_mib), *_ceiling(version, memory_mib, rules.cpu))
+        case "io", _:
+            return (_weight(rules.weights_file, memory_mib),) if rules.weights_file else ()
         case "pids", _:
             return (Setting("pids.max", str(PIDS_MAX)),)
         case _:
             return ()
+
+
+def _weight(file: str, memory_mib: int) -> Setting:
+    """Everybody else's weight is 100, as is that of one vCPU's memory."""
+    weight = 100 * memory_mib // MEMORY_MIB_PER_CPU
+    return Setting(file, str(min(_WEIGHT_MAX.get(file, 1_000), max(1, weight))))
+
+
+def _ceiling(version: int, memory_mib: int, limit: CpuLimit) -> tuple[Setting, ...]:
+    """Return how much CPU time a sandbox may use in each period, whoever else wants any."""
+    if limit == "share":
+        return ()
+    quota_us = max(_CPU_QUOTA_US_MIN, CPU_PERIOD_US * memory_mib // MEMORY_MIB_PER_CPU)
+    if version == 2:
+        return (Setting("cpu.max", f"{quota_us} {CPU_PERIOD_US}"),)
+    return (Setting("cpu.cfs_period_us", str(CPU_PERIOD_US)), Setting("cpu.cfs_quota_us", str(quota_us)))
 
 
 def find_hierarchies() -> list[Hierarchy]:

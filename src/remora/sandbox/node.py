@@ -18,7 +18,8 @@ from remora.sandbox.cgroups import (
     sweep_groups,
 )
 from remora.sandbox.directory import remove_tree
-from remora.sandbox.hierarchies import find_hierarchies
+from remora.sandbox.disks import weights_for
+from remora.sandbox.hierarchies import Rules, choose_hierarchies, find_hierarchies
 from remora.sandbox.supervised import Estate, SupervisedSandbox
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from remora.sandbox.base import SandboxPlan, Watcher
     from remora.sandbox.cgroups import SandboxGroup
-    from remora.sandbox.hierarchies import Hierarchy
+    from remora.sandbox.hierarchies import CpuLimit, Hierarchy
     from remora.sandbox.supervised import Habitat
 
 
@@ -59,15 +60,18 @@ class SandboxesOfNode:
     Args:
         environments: Parent of every plan's directory.
         node: Shows in the names of cgroups.
+        cpu: How CPU time is limited.
     """
 
-    def __init__(self, environments: Path, node: str) -> None:
+    def __init__(self, environments: Path, node: str, cpu: CpuLimit = "share") -> None:
         self._environments = environments
         self._node = node
+        self._cpu: CpuLimit = cpu
         self._living: set[str] = set()
         self._tasks = TaskSet(f"sandboxes of {node}")
         self._hierarchies: list[Hierarchy] = find_hierarchies()
         self._known_group: NodeGroup | None = None
+        self._missing: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<SandboxesOfNode {self._node} living={len(self._living)}>"
@@ -75,16 +79,36 @@ class SandboxesOfNode:
     def _group(self) -> NodeGroup:
         if self._known_group is None:
             name = group_name(self._environments, self._node)
-            self._known_group = NodeGroup(name, self._hierarchies, is_root=os.geteuid() == 0)
+            rules = Rules(self._cpu, self._weights_file())
+            group = NodeGroup(name, self._hierarchies, is_root=os.geteuid() == 0, rules=rules)
+            self._known_group, self._missing = group, (*self._missing, *group.missing)
         return self._known_group
+
+    def _weights_file(self) -> str:
+        """Look whether weights of disk I/O have an effect here, and note what is missing of it."""
+        hierarchy = choose_hierarchies(self._hierarchies).get("io")
+        if hierarchy is None:
+            return "io.weight"  # so that the group says itself that there is no controller
+        self._environments.mkdir(parents=True, exist_ok=True)
+        weights = weights_for(self._environments, hierarchy.version, hierarchy.root)
+        self._missing = (weights.problem,) if weights.problem else ()
+        return weights.file
 
     def is_living(self, name: str) -> bool:
         """Tell whether a sandbox is one of ours, or is being made or removed."""
         return name in self._living
 
     def missing(self) -> tuple[str, ...]:
-        """One sentence for every limit that cannot be enforced here."""
-        return self._group().missing
+        """
+        One sentence for every limit that cannot be enforced here.
+
+        Raises:
+            SandboxError: If the operator asked for one of them.
+        """
+        if not self._group().has("cpu") and self._cpu == "strict":
+            reason = next((text for text in self._missing if "cpu" in text), "no cgroup")
+            raise SandboxError(f"the ceiling of CPU time that was asked for cannot be enforced: {reason}")
+        return self._missing
 
     async def create(
         self, plan: SandboxPlan, watcher: Watcher, habitat: Habitat, site: Site

@@ -43,6 +43,7 @@ from remora.sandbox.ways import Ways
 
 if TYPE_CHECKING:
     from remora.sandbox.base import Sandbox, Watcher
+    from remora.sandbox.hierarchies import CpuLimit
     from remora.sandbox.scratch import Kind, Scratch
 
 VERSION = "1.0.2"
@@ -154,10 +155,13 @@ class OciDriver:
         environments: Parent of every plan's directory.
         node: A short word, `[a-z0-9-]`, that shows in the names of cgroups.
         runtime: The runtime: a program's name or path.
+        cpu: How CPU time is limited.
     """
 
-    def __init__(self, environments: Path, node: str, runtime: str = "runc") -> None:
-        self._sandboxes = SandboxesOfNode(environments, node)
+    def __init__(
+        self, environments: Path, node: str, runtime: str = "runc", *, cpu: CpuLimit = "share"
+    ) -> None:
+        self._sandboxes = SandboxesOfNode(environments, node, cpu)
         self._environments = environments
         self._runtime = runtime
         self._known: tuple[str, Host, Scratch, tuple[str, ...], Ways] | None = None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remora.sandbox.base import Sandbox, SandboxPlan, Watcher
+    from remora.sandbox.hierarchies import CpuLimit
 
 WARNING = (
     "the sandbox driver `process` isolates nothing: functions run with this user's rights, see its files, "
@@ -48,10 +49,11 @@ class ProcessDriver:
     Args:
         environments: Parent of every plan's directory.
         node: A short word, `[a-z0-9-]`, that shows in the names of cgroups.
+        cpu: How CPU time is limited.
     """
 
-    def __init__(self, environments: Path, node: str) -> None:
-        self._sandboxes = SandboxesOfNode(environments, node)
+    def __init__(self, environments: Path, node: str, *, cpu: CpuLimit = "share") -> None:
+        self._sandboxes = SandboxesOfNode(environments, node, cpu)
 
     def __repr__(self) -> str:
         return f"<ProcessDriver {self._sandboxes!r}>"
