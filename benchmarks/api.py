@@ -22,6 +22,7 @@ from pathlib import Path
 import emulator
 import machine
 import memory
+import processor
 import remora_node
 import workload
 from children import stop_on_signals
@@ -48,8 +49,12 @@ def warm(node, path, rie_port, rounds, seconds):
         for name, port, where, count in (
             subjects[number % len(subjects) :] + subjects[: number % len(subjects)]
         ):
+            before = processor.spent(node.pid)
             samples, statuses, rate = crowd(port, where, workload.EVENT, count, seconds)
-            row = found.setdefault(name, {"p50_us": [], "p99_us": [], "rate": [], "answers": {}})
+            spent = processor.per_call(before, processor.spent(node.pid), len(samples))
+            kept = ("p50_us", "p99_us", "rate", "spent_us")
+            row = found.setdefault(name, {"answers": {}, **{each: [] for each in kept}})
+            row["spent_us"].append(spent)
             row["p50_us"].append(percentile(samples, 50) / 1000)
             row["p99_us"].append(percentile(samples, 99) / 1000)
             row["rate"].append(rate)
@@ -141,6 +146,17 @@ def show(facts, found, others):
         for name, row in found.items()
     ]
     print(table(["", "p50", "p99", "rate", "answers"], rows))
+    print("\nprocessor time per call, microseconds; calls per second if the node took none\n")
+    rows = [
+        [
+            name,
+            *map(spread, zip(*row["spent_us"], strict=True)),
+            spread([processor.calls_at_most(each) for each in row["spent_us"]]),
+        ]
+        for name, row in found.items()
+        if name.startswith("node")
+    ]
+    print(table(["", "node", "environments", "client", "calls/s at most"], rows))
     print()
     rows = [[name, value, word, bound] for name, (value, word, bound) in promises(found).items()]
     print(table(["ratio, round by round", "", "", ""], rows))

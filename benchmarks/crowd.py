@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections import Counter
 
+import uvloop
+
 
 class Client(asyncio.Protocol):
     """
@@ -82,4 +84,4 @@ async def _run(port: int, path: str, body: bytes, clients: int, seconds: float):
 
 def crowd(port: int, path: str, body: bytes, clients: int, seconds: float):
     """Let clients call for a while; return samples (nanoseconds), answers by status, calls per second."""
-    return asyncio.run(_run(port, path, body, clients, seconds))
+    return uvloop.run(_run(port, path, body, clients, seconds))

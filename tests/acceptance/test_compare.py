@@ -86,7 +86,7 @@ def test_without_a_layer_of_a_function(node, function):
 
 def test_a_copy_is_deleted_when_the_command_is_ended(node, function):
     name = function(does={"tracer": {}})
-    copies = lambda: [  # noqa: E731
+    copies = lambda: [
         each["FunctionName"]
         for each in node.client.list_functions()["Functions"]
         if each["FunctionName"].startswith(f"{name}-without-")

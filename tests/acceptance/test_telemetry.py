@@ -55,7 +55,7 @@ def test_subscribers_in_any_language(node, function, tmp_path, language, transpo
     # Then it was told of everything, each thing once
     assert 'subscribed: "OK"' in said
     events = [json.loads(line.removeprefix("heard: ")) for line in said if line.startswith("heard: ")]
-    of = lambda kind: [event["record"] for event in events if event["type"] == kind]  # noqa: E731
+    of = lambda kind: [event["record"] for event in events if event["type"] == kind]
     assert [record["requestId"] for record in of("platform.start")] == ids
     assert [record["requestId"] for record in of("platform.report")] == ids
     assert [record["status"] for record in of("platform.runtimeDone")] == ["success", "success"]

@@ -39,7 +39,7 @@ def test_beyond_exact_numbers_the_normal_distribution_says_the_same(monkeypatch)
 
 def test_equals_rarely_differ_and_unequals_do():
     chance = random.Random(7)
-    draw = lambda shift: [chance.gauss(shift, 1) for _ in range(10)]  # noqa: E731
+    draw = lambda shift: [chance.gauss(shift, 1) for _ in range(10)]
     assert sum(difference_of(draw(0), draw(0)).is_beyond_noise for _ in range(1000)) < 20
     assert sum(difference_of(draw(0), draw(3)).is_beyond_noise for _ in range(100)) > 95
 

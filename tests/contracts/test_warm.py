@@ -72,7 +72,7 @@ def test_one_that_would_be_different_is_made_anew(bench):
             await spares(bench.driver, 1)
             # Given another size, and a directory of the same name that is another one
             larger = replace(bench.plan(), memory_mib=1024)
-            os.rename(bench.task, bench.task.with_name("former"))  # noqa: PTH104
+            bench.task.rename(bench.task.with_name("former"))
             bench.task.mkdir()
             (bench.task / "new").touch()
             for plan in (larger, bench.plan()):

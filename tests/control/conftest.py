@@ -312,7 +312,7 @@ class Node:
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001 - raised again in the test
             self._failure = error
         finally:
             self._up.set()

@@ -114,7 +114,7 @@ async def life(directory, world, *, at, is_written, event=None):
         accepted = accepting.done()
         accepting.cancel()
     async with asyncio.timeout(PATIENCE_S):
-        while queue._unended and not killed.done():  # noqa: ASYNC110
+        while queue._unended and not killed.done():  # noqa: ASYNC110 - the queue tells nobody that it is empty
             await asyncio.sleep(0.001)
     queue.stop()
     killed.cancel()

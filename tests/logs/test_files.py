@@ -160,7 +160,7 @@ def test_what_is_older_than_the_node_wants_is_removed_everywhere(tmp_path):
     for group, days in (("forever", None), ("long", 30), ("short", 1)):
         files.put_group(LogGroup(group, 0, days))
         files.write({(group, "one"): [LogLine(0, "")], (group, "two"): [LogLine(DAY_MS, "")]}, 0)
-    names = lambda group: [stream.name for stream in files.streams(group)]  # noqa: E731
+    names = lambda group: [stream.name for stream in files.streams(group)]
     files.expire(2 * DAY_MS + 1)
     assert (names("forever"), names("long"), names("short")) == (["two"], ["two"], [])
     files.expire(3 * DAY_MS + 1)

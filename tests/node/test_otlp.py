@@ -63,7 +63,7 @@ def test_levels(message, level):
 
 def test_lines_are_cut_by_count_and_size():
     lines = Lines("g", "s", [LogLine(0, text) for text in ("aaaa", "bbbb", "cccc")], None)
-    messages = lambda cut: [line.message for line in cut.lines] if cut else None  # noqa: E731
+    messages = lambda cut: [line.message for line in cut.lines] if cut else None
     for count, size, first, rest in (
         (9, 99, ["aaaa", "bbbb", "cccc"], None),
         (2, 99, ["aaaa", "bbbb"], ["cccc"]),

@@ -36,7 +36,7 @@ def once(leave):
 
 async def until(is_true):
     """Wait for what happens without telling anybody; the stage's own deadline ends it."""
-    while not is_true():  # noqa: ASYNC110
+    while not is_true():  # noqa: ASYNC110 - any change may be waited for
         await asyncio.sleep(0.001)
 
 

@@ -231,7 +231,7 @@ def test_both_apis_side_by_side(stage, run):
 def test_subscribers_hear_of_those_that_come_later(stage, run):
     async def scenario():
         async with listening() as one, listening() as two:
-            heard = lambda: one.told("platform.logsSubscription")  # noqa: E731
+            heard = lambda: one.told("platform.logsSubscription")
             scripts = {
                 "runtime": serving,
                 "extension:a": subscriber(old(one)),

@@ -90,7 +90,7 @@ def test_a_full_batch_does_not_wait(stage, run):
     async def scenario():
         async with listening() as listener:
             body = wish(listener, "function", buffering={"maxItems": 1000, "timeoutMs": 30_000})
-            enough = lambda: listener.until(lambda: listener.batches)  # noqa: E731
+            enough = lambda: listener.until(lambda: listener.batches)
             scripts = {"runtime": printing("x\n" * 1000, until=enough), EXT: subscriber(body)}
             async with stage(scripts) as it:
                 await it.invoke()
@@ -105,7 +105,7 @@ def test_the_event_that_makes_a_batch_full_is_part_of_it(stage, run):
     async def scenario():
         async with listening() as listener:
             body = wish(listener, "function", buffering={"maxBytes": 262_144, "timeoutMs": 30_000})
-            enough = lambda: listener.until(lambda: listener.batches)  # noqa: E731
+            enough = lambda: listener.until(lambda: listener.batches)
 
             async def runtime(actor):
                 event = await actor.next()
@@ -152,7 +152,7 @@ def test_unless_told_otherwise_a_batch_holds_ten_thousand(stage, run):
     async def scenario():
         async with listening() as listener:
             body = wish(listener, "function", buffering={"timeoutMs": 30_000})
-            enough = lambda: listener.until(lambda: listener.batches)  # noqa: E731
+            enough = lambda: listener.until(lambda: listener.batches)
 
             async def runtime(actor):
                 event = await actor.next()
@@ -225,7 +225,7 @@ def test_what_was_answered_badly_comes_again(stage, run):
             return answers.pop(0) if answers else ACCEPTED
 
         async with listening(moody) as listener:
-            enough = lambda: listener.until(lambda: len(listener.batches) > 4)  # noqa: E731
+            enough = lambda: listener.until(lambda: len(listener.batches) > 4)
             scripts = {
                 "runtime": printing("x\n", until=enough),
                 EXT: subscriber(wish(listener, "function")),

@@ -70,7 +70,7 @@ class Told:
 
     def traces(self):
         numbers = itertools.count(1)
-        new = lambda: f"{next(numbers):016x}"  # noqa: E731
+        new = lambda: f"{next(numbers):016x}"
         return [trace for each in self.recorder.take(100) for trace in traces(each, new)]
 
 

@@ -147,8 +147,8 @@ class _Unpacking:
             known = self._kinds.get(made)
             if known is None:
                 self._note(made, "directory")
-                os.mkdir(self._path(made), DIRECTORY_MODE)  # noqa: PTH102
-                os.chmod(self._path(made), DIRECTORY_MODE)  # noqa: PTH101 - the umask may have taken bits away
+                os.mkdir(self._path(made), DIRECTORY_MODE)
+                os.chmod(self._path(made), DIRECTORY_MODE)
             elif known != "directory":
                 raise UnreadableArchiveError
 
@@ -164,13 +164,13 @@ class _Unpacking:
             raise UnreadableArchiveError
         self._count(len(content))
         self._note(name, "link")
-        os.symlink(link, self._path(name))  # noqa: PTH211
+        os.symlink(link, self._path(name))
 
     def _make_file(self, name: str, entry: zipfile.ZipInfo, mode: int) -> None:
         """Write a file; the same name again replaces it, as the usual tools do."""
         known = self._kinds.get(name)
         if known == "file":
-            os.unlink(self._path(name))  # noqa: PTH108
+            os.unlink(self._path(name))
         elif known is not None:
             raise UnreadableArchiveError
         self._note(name, "file")

@@ -73,12 +73,12 @@ def _remove(path: str, kind: int | None) -> None:
     if kind == stat.S_IFDIR:
         shutil.rmtree(path)
     elif kind is not None:
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(path)
 
 
 def _place(entry: os.DirEntry[str], path: str) -> None:
     if entry.is_symlink():
-        os.symlink(os.readlink(entry.path), path)  # noqa: PTH115, PTH211
+        os.symlink(os.readlink(entry.path), path)
         return
     try:
         os.link(entry.path, path, follow_symlinks=False)
@@ -87,5 +87,5 @@ def _place(entry: os.DirEntry[str], path: str) -> None:
 
 
 def _make_directory(path: str) -> None:
-    os.mkdir(path, DIRECTORY_MODE)  # noqa: PTH102
-    os.chmod(path, DIRECTORY_MODE)  # noqa: PTH101 - the umask may have taken bits away
+    os.mkdir(path, DIRECTORY_MODE)
+    os.chmod(path, DIRECTORY_MODE)

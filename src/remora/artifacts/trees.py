@@ -33,7 +33,7 @@ def make_tree(directory: Path, name: str, fill: Callable[[Path], object]) -> Pat
     try:
         fill(workplace / "tree")
         try:
-            os.rename(workplace / "tree", path)  # noqa: PTH104
+            os.rename(workplace / "tree", path)
         except OSError:
             if not path.is_dir():
                 raise
@@ -46,7 +46,7 @@ def remove_tree(path: Path) -> None:
     """Remove a tree; its name is gone at once, its content a little later. A missing one is passed over."""
     workplace = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
     try:
-        os.rename(path, workplace / "tree")  # noqa: PTH104
+        os.rename(path, workplace / "tree")
     except FileNotFoundError:
         pass
     finally:

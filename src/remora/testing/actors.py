@@ -235,10 +235,12 @@ class RuntimeActor:
             return
         stage, request_id = self._stage, self._stage.request_id
         chance = stage.rng.random()
-        if chance < 0.9:
-            make: Callable[[Call], m.Event] = lambda call: m.ResponseBegan(call, request_id, chance < 0.87)  # noqa: E731
-        else:
-            make = lambda call: m.ErrorBegan(call, request_id, "Function.Odd")  # noqa: E731
+
+        def make(call: Call) -> m.Event:
+            if chance < 0.9:
+                return m.ResponseBegan(call, request_id, chance < 0.87)
+            return m.ErrorBegan(call, request_id, "Function.Odd")
+
         call = stage.ask(self._process, make, self._responded)
         stage.later(int(stage.rng.random() * 500), stage.end_body, call, _transfer(stage.rng))
 

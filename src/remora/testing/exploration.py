@@ -92,7 +92,7 @@ def explore(
     while places and not 0 < states_max <= len(seen):
         place = places.popleft()
         for event in _events(pickle.loads(place.pickled), inner):  # noqa: S301 - made above
-            machine.state = state = pickle.loads(place.pickled)  # noqa: S301
+            machine.state = state = pickle.loads(place.pickled)  # noqa: S301 - pickled here
             told += 1
             try:
                 if not _tell(machine, event):
@@ -172,16 +172,16 @@ def _events(state: State, inner: tuple[str, ...]) -> Iterator[m.Event]:
     for process in (m.RUNTIME_PROCESS, *(m.extension_process(name) for name in state.names)):
         yield m.ProcessStarted(process)
         yield m.ProcessFailed(process, "no such file", "UnknownError")
-        yield m.ProcessExited(process, "exit status 0", True)  # noqa: FBT003 - a record
-        yield m.ProcessExited(process, "exit status 1", False)  # noqa: FBT003
+        yield m.ProcessExited(process, "exit status 0", True)
+        yield m.ProcessExited(process, "exit status 1", False)
     if len(runtime.parked) < 2:
         yield m.RuntimeNext(new)
     if state.is_for_snapshot:
         yield m.RestoreNext(new)
         yield m.RestoreError(new, "Runtime.Odd")
-    yield m.ResponseBegan(new, "r1", True)  # noqa: FBT003
-    yield m.ResponseBegan(new, "r1", False)  # noqa: FBT003
-    yield m.ResponseBegan(new, "r0", True)  # noqa: FBT003
+    yield m.ResponseBegan(new, "r1", True)
+    yield m.ResponseBegan(new, "r1", False)
+    yield m.ResponseBegan(new, "r0", True)
     yield m.ErrorBegan(new, "r1", "Function.Odd")
     yield m.InitError(new, "Runtime.Odd")
     if runtime.posting is not None:
@@ -193,8 +193,8 @@ def _events(state: State, inner: tuple[str, ...]) -> Iterator[m.Event]:
         yield m.Register(new, name, ("INVOKE",), f"id-{name}")
         yield m.Register(new, name, (), f"id-{name}")
         yield m.ExtensionNext(new, f"id-{name}")
-        yield m.ExtensionError(new, f"id-{name}", False, "Extension.Odd")  # noqa: FBT003
-        yield m.ExtensionError(new, f"id-{name}", True, "Extension.Odd")  # noqa: FBT003
+        yield m.ExtensionError(new, f"id-{name}", False, "Extension.Odd")
+        yield m.ExtensionError(new, f"id-{name}", True, "Extension.Odd")
     yield m.CallDropped(new)
     yield from (m.CallDropped(call) for call in runtime.parked)
     yield from (m.CallDropped(e.parked) for e in generation.extensions() if e.parked is not None)

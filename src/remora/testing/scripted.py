@@ -278,7 +278,7 @@ class ScriptedSandbox:
     async def make_socket(self) -> socket.socket:
         """Make a socket of this machine's network."""
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        made.setblocking(False)  # noqa: FBT003 - the library's own
+        made.setblocking(False)
         return made
 
     async def close(self) -> None:

@@ -111,7 +111,7 @@ async def delete_function(control: Control, call: Call) -> Reply:
     return {"StatusCode": 204}
 
 
-async def get_account_settings(control: Control, call: Call) -> Reply:  # noqa: ARG001
+async def get_account_settings(control: Control, call: Call) -> Reply:  # noqa: ARG001 - as every operation
     """Describe the account's limits and use."""
     return descriptions.account_settings(control.state.view, control.settings.concurrent_executions)
 

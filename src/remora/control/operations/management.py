@@ -60,6 +60,6 @@ async def get_function_code_signing_config(control: Control, call: Call) -> Repl
     return {}
 
 
-async def list_event_source_mappings(control: Control, call: Call) -> Reply:  # noqa: ARG001
+async def list_event_source_mappings(control: Control, call: Call) -> Reply:  # noqa: ARG001 - as every operation
     """List no event source mappings: none can be made here."""
     return {"EventSourceMappings": []}
