@@ -118,6 +118,40 @@ def test_what_is_provisioned_follows_its_alias(node, function):
     assert node.invoke(f"{name}:live").payload == "provisioned-concurrency"
 
 
+def versions_ready(node, name):
+    """Return the versions of the function's provisioned environments that could serve."""
+    ready = [each for each in node.environments(name) if each["provisioned"] and each["state"] == "idle"]
+    return sorted(each["version"] for each in ready)
+
+
+def test_what_is_provisioned_is_shared_by_the_versions_of_an_alias_with_weights(node, function):
+    name = function(zip_of({"app.py": TELL}))
+    client = node.client
+    client.publish_version(FunctionName=name)
+    client.update_function_configuration(FunctionName=name, Description="another")
+    node.wait("function_updated_v2", name)
+    client.publish_version(FunctionName=name)
+    client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    client.put_provisioned_concurrency_config(
+        FunctionName=name, Qualifier="live", ProvisionedConcurrentExecutions=4
+    )
+    assert settled(node, name, "live") == ("READY", 4, 4)
+    # A quarter goes to the other version; those of the first that stay are not made anew.
+    former = {each["id"] for each in node.environments(name)}
+    routing = {"AdditionalVersionWeights": {"2": 0.25}}
+    client.update_alias(FunctionName=name, Name="live", RoutingConfig=routing)
+    assert settled(node, name, "live") == ("READY", 4, 4)
+    eventually(lambda: versions_ready(node, name) == ["1", "1", "1", "2"])
+    assert len(former & {each["id"] for each in node.environments(name)}) == 3
+    answers = [client.invoke(FunctionName=f"{name}:live") for _ in range(40)]
+    assert {answer["ExecutedVersion"] for answer in answers} == {"1", "2"}
+    assert {answer["Payload"].read() for answer in answers} == {b'"provisioned-concurrency"'}
+    # All of it goes to the other version at the end.
+    client.update_alias(FunctionName=name, Name="live", FunctionVersion="2", RoutingConfig={})
+    assert settled(node, name, "live") == ("READY", 4, 4)
+    eventually(lambda: versions_ready(node, name) == ["2", "2", "2", "2"])
+
+
 def test_a_node_that_starts_again_provisions_again(data, start):
     node = start(data)
     name = node.create(

@@ -126,6 +126,20 @@ def test_an_alias_or_its_version_is_provisioned_not_both(node):
     assert refused(node, "1") == (409, CONFLICT, "Version is pointed by a Provisioned Concurrency alias")
 
 
+def test_an_alias_with_weights_is_not_to_be_provisioned(node):
+    node.create()
+    node.publish()
+    node.publish(Timeout=9)
+    routing = {"AdditionalVersionWeights": {"2": 0.5}}
+    node.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1", RoutingConfig=routing)
+    text = "Alias with weights can not be used with Provisioned Concurrency"
+    assert refused(node, "live") == (400, INVALID, text)
+    node.client.update_alias(FunctionName="f", Name="live", RoutingConfig={})
+    provision(node, "live")
+    node.client.update_alias(FunctionName="f", Name="live", RoutingConfig=routing)
+    assert refused(node, "live") == (400, INVALID, text)
+
+
 @pytest.mark.case("CP-99")
 def test_only_what_is_published_is_provisioned(node):
     node.create()

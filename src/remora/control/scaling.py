@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from remora.pool.base import ProvisionedStatus
 from remora.pool.provisioning import Provisioning, ProvisioningPool
-from remora.resources import versions
+from remora.resources import concurrency, versions
 
 if TYPE_CHECKING:
     from remora.control.context import Control
@@ -49,6 +49,8 @@ class Scaling:
         self._control: Control | None = None
         self._reserved: dict[str, int] = {}
         self._wishes: dict[str, _Wish] = {}
+        self._parts: dict[str, list[str]] = {}
+        """The keys of wishes by the qualified ARN that they are for: one for each version behind it."""
 
     def __repr__(self) -> str:
         return f"<Scaling reserved={len(self._reserved)} {self._provisioning!r}>"
@@ -62,8 +64,9 @@ class Scaling:
     def status(self, function: str, qualifier: str) -> ProvisionedStatus:
         """Return what has become of what was provisioned for a version or alias; nothing yet counts too."""
         assert self._control is not None, "nobody can ask before the records are known"
-        key = self._control.place.function_arn(function, qualifier)
-        return self._provisioning.status(key) or ProvisionedStatus("IN_PROGRESS", 0, 0)
+        arn = self._control.place.function_arn(function, qualifier)
+        found = [self._provisioning.status(key) for key in self._parts.get(arn, ())]
+        return _together([status for status in found if status is not None])
 
     def _changed(self) -> None:
         assert self._control is not None, "there are no changes before the records are known"
@@ -82,7 +85,7 @@ class Scaling:
         self._provision(self._control, view)
 
     def _provision(self, control: Control, view: View) -> None:
-        wishes = _wishes(control, view) if view.provisioned or self._wishes else {}
+        wishes, self._parts = _wishes(control, view) if view.provisioned or self._wishes else ({}, {})
         for key in self._wishes.keys() - wishes.keys():
             self._provisioning.unwant(key)
         for key, wish in wishes.items():
@@ -104,14 +107,28 @@ class Scaling:
             self._provisioning.run(key, deployment)
 
 
-def _wishes(control: Control, view: View) -> dict[str, _Wish]:
-    """Return what is to be provisioned, by qualified ARN; of an alias with weights its primary version."""
-    wishes = {}
-    for function, configs in view.provisioned.items():
+def _wishes(control: Control, view: View) -> tuple[dict[str, _Wish], dict[str, list[str]]]:
+    """Return what is to be provisioned, by keys of its own, and the keys by qualified ARN."""
+    wishes: dict[str, _Wish] = {}
+    parts: dict[str, list[str]] = {}
+    for name, configs in view.provisioned.items():
         for qualifier, config in configs.items():
-            version = versions.lookup(view, function, qualifier)
-            if version is not None and version.state == "Active":
-                key = control.place.function_arn(function, qualifier)
-                # A revision changes with a policy, which is no reason to do anything.
-                wishes[key] = _Wish(version.without_state(), config.requested, config.last_modified)
-    return wishes
+            arn = control.place.function_arn(name, qualifier)
+            for number, share in concurrency.provisioned_shares(view, config).items():
+                version = versions.lookup(view, name, number)
+                if version is not None and version.state == "Active":
+                    key = f"{arn}@{number}"
+                    # A revision changes with a policy, which is no reason to do anything.
+                    wishes[key] = _Wish(version.without_state(), share, config.last_modified)
+                    parts.setdefault(arn, []).append(key)
+    return wishes, parts
+
+
+def _together(parts: list[ProvisionedStatus]) -> ProvisionedStatus:
+    """Return what has become of several versions' parts of one configuration."""
+    allocated, available = sum(each.allocated for each in parts), sum(each.available for each in parts)
+    failed = next((each for each in parts if each.status == "FAILED"), None)
+    if failed is not None:
+        return ProvisionedStatus("FAILED", allocated, available, failed.reason)
+    is_complete = parts and all(each.status == "READY" for each in parts)
+    return ProvisionedStatus("READY" if is_complete else "IN_PROGRESS", allocated, available)

@@ -90,14 +90,17 @@ def put_provisioned(
     Say how many environments of a version or alias are to be ready.
 
     Raises:
-        ApiError: Not found; invalid for `$LATEST`, and above what the function or account has; a conflict
-            between an alias and its version.
+        ApiError: Not found; invalid for `$LATEST`, for an alias with weights, and above what the function or
+            account has; a conflict between an alias and its version.
     """
     target = resolve_function(place, request["FunctionName"], request["Qualifier"])
     if target.version == LATEST:
         raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
     versions.find_qualified(view, place, target)
     wanted: int = request["ProvisionedConcurrentExecutions"]
+    alias = view.aliases.get(target.name, {}).get(target.version)
+    if alias is not None and alias.weights:
+        raise invalid("Alias with weights can not be used with Provisioned Concurrency")
     _check_conflicts(view, target)
     _check_room(view, account, target, wanted)
     record = ProvisionedConcurrency(
@@ -155,6 +158,32 @@ def list_provisioned(view: View, place: Place, request: Request) -> dict[str, Pr
 def provisioned_total(view: View, name: str) -> int:
     """Add up what is provisioned of a function."""
     return sum(config.requested for config in view.provisioned.get(name, {}).values())
+
+
+def provisioned_shares(view: View, config: ProvisionedConcurrency) -> dict[str, int]:
+    """
+    Divide what is provisioned among versions: of an alias that got weights since, each has its part.
+
+    Both have at least one environment, if there are two.
+
+    Returns:
+        How many environments, by version number; empty if the qualifier stands for nothing.
+
+    Source: API Reference, ProvisionedConcurrencyConfigListItem; Developer Guide, "Configuring provisioned
+    concurrency": an alias may get a routing configuration while it is provisioned.
+    """
+    alias = view.aliases.get(config.function, {}).get(config.qualifier)
+    if alias is None:
+        return {config.qualifier: config.requested}
+    primary, shares = config.requested, {}
+    for version, weight in alias.weights.items():
+        share = int(config.requested * weight + 0.5)
+        if 0 < weight < 1 and config.requested > 1:
+            share = min(max(share, 1), config.requested - 1)
+        shares[version] = share
+        primary -= share
+    shares[alias.version] = primary
+    return {version: share for version, share in shares.items() if share}
 
 
 def _whole_function(view: View, place: Place, request: Request, *, with_latest: bool = False) -> Function:
