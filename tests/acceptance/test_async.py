@@ -302,7 +302,7 @@ def test_an_event_of_a_function_that_is_gone_is_dropped(node, function):
 
 
 def test_functions_that_send_to_each_other_end(node, function, queue):
-    first, second = function(), function(DeadLetterConfig={"TargetArn": queue.arn})
+    first, second = function(DeadLetterConfig={"TargetArn": queue.arn}), function()
     arns = [
         node.client.get_function_configuration(FunctionName=each)["FunctionArn"] for each in (first, second)
     ]

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from remora.pool.base import InvokeResult, PoolError, Throttled
+from remora.resources import lineage
 
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:f"
 PATH = "/2015-03-31/functions/f/invocations"
@@ -235,7 +236,21 @@ def test_the_trace_is_passed_on(node):
     node.create()
     trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
     node.raw("POST", PATH, X_Amzn_Trace_Id=trace)
-    assert node.pool.calls[0][1].trace_id == trace
+    assert node.pool.calls[0][1].trace_id == f"{trace};{lineage.first(FUNCTION)}"
+
+
+def test_a_function_runs_sixteen_times_in_a_chain(node):
+    node.create()
+    trace, runs = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1", 0
+    while (reply := node.raw("POST", PATH, X_Amzn_Trace_Id=trace))[0] == 200:
+        trace, runs = node.pool.calls[-1][1].trace_id, runs + 1
+    status, headers, body = reply
+    assert (runs, status) == (16, 400)
+    assert headers["x-amzn-errortype"] == "RecursiveInvocationException"
+    assert json.loads(body).keys() == {"Type", "Message"}
+    assert node.raw("POST", PATH)[0] == 200
+    node.client.put_function_recursion_config(FunctionName="f", RecursiveLoop="Allow")
+    assert node.raw("POST", PATH, X_Amzn_Trace_Id=trace)[0] == 200
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from remora.events.base import Condition, Event, Policy, Progress
 from remora.events.decisions import Again, Over, Pace, after_error, after_refusal, before_try
+from remora.resources import lineage
 
 EVENT = Event("r", "f", None, "arn:aws:lambda:us-east-1:000000000000:function:f", 1_000_000)
 NOW = EVENT.accepted_ms
@@ -64,7 +65,10 @@ def test_what_ends_an_event_without_a_try():
         before_try(EVENT, Progress(), Policy(), NOW + 21_600_001, PACE).condition
         is Condition.EVENT_AGE_EXCEEDED
     )
-    round_and_round = Event("r", "f", None, EVENT.invoked_arn, NOW, hops=17)
+    chain = ""
+    for _ in range(17):
+        chain = lineage.follow(chain, EVENT.invoked_arn)
+    round_and_round = Event("r", "f", None, EVENT.invoked_arn, NOW, chain)
     assert before_try(round_and_round, Progress(), Policy(), NOW, PACE).condition is Condition.RECURSION
     assert before_try(round_and_round, Progress(), Policy(terminates_loops=False), NOW, PACE) is None
 

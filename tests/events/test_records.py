@@ -10,7 +10,7 @@ from remora.pool.base import InvokeResult
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
 QUALIFIED = f"{ARN}:$LATEST"
-EVENT = Event("the-id", "f", None, ARN, 1_700_000_000_000, trace_id="Root=1", hops=2)
+EVENT = Event("the-id", "f", None, ARN, 1_700_000_000_000, trace_id="Root=1")
 FAILED = InvokeResult("the-id", b'{"errorMessage":"no","errorType":"E"}', "Unhandled", "$LATEST")
 
 
@@ -23,7 +23,7 @@ def owed(outcome, policy, payload=b'{"a":1}'):
 def test_a_destination_gets_a_record():
     outcome = Outcome(Condition.RETRIES_EXHAUSTED, Progress(starts=3, errors=3), FAILED)
     (delivery,) = owed(outcome, Policy(on_failure="arn:aws:sqs:us-east-1:000000000000:q", on_success="other"))
-    assert (delivery.kind, delivery.hops, delivery.trace_id) == ("destination", 3, "Root=1")
+    assert (delivery.kind, delivery.trace_id) == ("destination", "Root=1")
     assert json.loads(delivery.body) == {
         "version": "1.0",
         "timestamp": "2023-11-14T22:15:23.045Z",

@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 Spawn = Callable[[Coroutine[Any, Any, Any], str], object]
 """Starts a background task under its owner; the text names it in logs. `TaskSet.spawn` is one."""
 
+Count = Callable[[str, str, int], None]
+"""Takes in a number of a metric: its name, the function's ARN as invoked, the number."""
+
+
+def uncounted(name: str, invoked_arn: str, number: int) -> None:
+    """Count nothing."""
+
 
 class RuntimeSource(Protocol):
     """Where runtimes come from."""
@@ -123,6 +130,7 @@ class Control:
         draw: Returns a random number, 0 up to but not including 1.
         provisioning: Who provisions concurrency; None if nobody does.
         events: Who takes asynchronous invocations; None if nobody does.
+        count: Takes in a number of a metric.
     """
 
     api: LambdaApi
@@ -139,6 +147,7 @@ class Control:
     draw: Callable[[], float]
     provisioning: Provisioning | None = None
     events: EventSink | None = None
+    count: Count = uncounted
 
     @property
     def place(self) -> Place:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from remora.artifacts.artifacts import Artifacts
 from remora.control import preparation
 from remora.control.cleaning import Cleaning
-from remora.control.context import Control
+from remora.control.context import Control, uncounted
 from remora.control.deployments import Deployments
 from remora.control.state import State
 from remora.kit.ids import random_fraction
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from remora.control.context import (
         ControlSettings,
+        Count,
         EventSink,
         InvocationPool,
         Provisioning,
@@ -42,6 +43,7 @@ async def open_control(
     draw: Callable[[], float] = random_fraction,
     provisioning: Provisioning | None = None,
     events: EventSink | None = None,
+    count: Count = uncounted,
 ) -> Control:
     """
     Load all records and make ready to answer; preparations that were interrupted are begun again.
@@ -60,6 +62,7 @@ async def open_control(
         draw: Returns a random number, 0 up to but not including 1.
         provisioning: Who provisions concurrency; None if nobody does.
         events: Who takes asynchronous invocations; None if nobody does.
+        count: Takes in a number of a metric; nobody does unless told.
 
     Raises:
         StoreError: If the store cannot be opened.
@@ -84,6 +87,7 @@ async def open_control(
         draw=draw,
         provisioning=provisioning,
         events=events,
+        count=count,
     )
     preparation.resume(control)
     control.cleaning.request()

@@ -33,8 +33,7 @@ class Event(msgspec.Struct, frozen=True):
         qualifier: As invoked; None if there was none.
         invoked_arn: The function's ARN exactly as invoked.
         accepted_ms: When, milliseconds since 1970.
-        trace_id: Value of `X-Amzn-Trace-Id`; empty if there was none.
-        hops: How many functions sent it on as their destination before.
+        trace_id: Value of `X-Amzn-Trace-Id` as the function gets it; empty if there was none.
     """
 
     request_id: str
@@ -43,7 +42,6 @@ class Event(msgspec.Struct, frozen=True):
     invoked_arn: str
     accepted_ms: int
     trace_id: str = ""
-    hops: int = 0
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -99,8 +97,7 @@ class Delivery(msgspec.Struct, frozen=True):
         body: What is sent.
         condition: How the event ended.
         attributes: Of a dead letter: RequestID, ErrorCode, ErrorMessage.
-        hops: As in `Event`, of what is sent on.
-        trace_id: As in `Event`.
+        trace_id: As in `Event`, of the one that ended.
     """
 
     kind: Literal["destination", "dead-letter"]
@@ -111,7 +108,6 @@ class Delivery(msgspec.Struct, frozen=True):
     body: bytes
     condition: str
     attributes: dict[str, str] = {}
-    hops: int = 0
     trace_id: str = ""
 
 

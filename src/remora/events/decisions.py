@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from remora.events.base import Condition, Policy, Progress
+from remora.resources import lineage
 from remora.spec.limits import (
     EVENT_DELAY_S_FIRST,
     EVENT_DELAY_S_MAX,
-    EVENT_HOPS_MAX,
     EVENT_RETRY_S,
 )
 
@@ -58,7 +58,7 @@ def before_try(event: Event, progress: Progress, policy: Policy, now_ms: int, pa
     """Decide whether an event has ended without another try; None if it is to be tried."""
     if policy.is_blocked:
         return Over(Condition.ZERO_RESERVED, progress)
-    if policy.terminates_loops and event.hops > EVENT_HOPS_MAX:
+    if policy.terminates_loops and lineage.is_loop(event.trace_id, event.invoked_arn):
         return Over(Condition.RECURSION, progress)
     if now_ms > event.accepted_ms + pace.ms(policy.age_s):
         return Over(Condition.EVENT_AGE_EXCEEDED, progress)

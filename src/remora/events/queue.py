@@ -31,6 +31,7 @@ from remora.events.decisions import (
 )
 from remora.events.records import Outcome, deliveries
 from remora.pool.base import InvokeRequest, PoolError, Throttled
+from remora.resources import lineage
 from remora.spec.limits import EVENT_PAYLOAD_BYTES_MAX
 from remora.store.base import StoreError
 from remora.store.event_log import Entry
@@ -362,8 +363,7 @@ class EventQueue:
             qualifier=qualifier,
             invoked_arn=delivery.target,
             accepted_ms=self._clock.wall_ms(),
-            trace_id=delivery.trace_id,
-            hops=delivery.hops,
+            trace_id=lineage.follow(delivery.trace_id, delivery.target),
         )
 
     def _send(self, number: int, delivery: Delivery) -> None:

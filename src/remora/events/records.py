@@ -118,7 +118,6 @@ def _delivery(event: Event, outcome: Outcome, target: str, function_arn: str, bo
         function_arn=function_arn,
         body=body,
         condition=outcome.condition.value,
-        hops=event.hops + 1,
         trace_id=event.trace_id,
     )
 

@@ -43,6 +43,12 @@ def random_hex(digits: int) -> str:
     return secrets.token_hex((digits + 1) // 2)[:digits]
 
 
+def new_trace_id(wall_ms: int) -> str:
+    """Return an unsampled trace header, as the service makes one when the caller sent none."""
+    seconds = wall_ms // 1000
+    return f"Root=1-{seconds:08x}-{random_hex(24)};Parent={random_hex(16)};Sampled=0"
+
+
 def random_fraction() -> float:
     """Return a random number, 0 up to but not including 1."""
     return int(_piece()[:13], 16) / 16**13

@@ -194,6 +194,7 @@ class Node:
             spawn=self._requests.spawn,
             provisioning=scaling,
             events=events.queue,
+            count=self._meters.add,
         )
         self._stack.push_async_callback(self._requests.close)
         metric_store = MetricStore(settings.data / "metrics.db", self._meters.metrics, self._clock)

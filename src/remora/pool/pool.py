@@ -17,7 +17,7 @@ import msgspec
 
 from remora.environment.base import InvokeResult
 from remora.kit.alarms import Alarm
-from remora.kit.ids import new_uuid, random_hex
+from remora.kit.ids import new_trace_id, new_uuid
 from remora.lifecycle.messages import Reason
 from remora.pool.assign import Counts, Verdict, assign
 from remora.pool.base import PoolError, Throttled
@@ -28,6 +28,7 @@ from remora.pool.memory import MIB, memory_left
 from remora.pool.metering import count_provisioned, count_shares
 from remora.pool.provisioning import may_serve
 from remora.pool.supply import Supply
+from remora.resources import lineage
 from remora.telemetry.meter import Meters
 
 if TYPE_CHECKING:
@@ -152,7 +153,8 @@ class Pool:
         self._in_flight += 1
         self._meters.entered(deployment.function.name, request.invoked_arn)
         if not request.trace_id:
-            request = msgspec.structs.replace(request, trace_id=self._new_trace_id())
+            trace_id = f"{new_trace_id(self._clock.wall_ms())};{lineage.first(deployment.function.arn)}"
+            request = msgspec.structs.replace(request, trace_id=trace_id)
         waiting = Waiting(request.request_id or new_uuid(), request, answer)
         if verdict is Verdict.PROVISIONED:
             self._run(group.ready.pop(), waiting)
@@ -189,11 +191,6 @@ class Pool:
         self._meters.throttled(function.name, function.version, request.invoked_arn)
         self._forget_if_empty(group)
         return Throttled(reason, max(1, -(-wait_us // 1_000_000)))
-
-    def _new_trace_id(self) -> str:
-        """Return an unsampled trace header, as the service makes one when the caller sent none."""
-        seconds = self._clock.wall_ms() // 1000
-        return f"Root=1-{seconds:08x}-{random_hex(24)};Parent={random_hex(16)};Sampled=0"
 
     def _run(self, member: Member, waiting: Waiting) -> None:
         if member.retirement is not None:

@@ -64,8 +64,8 @@ EVENT_RETRY_S: Final = (
 )
 EVENT_DELAY_S_FIRST: Final = 1  # same page: throttled or system error; doubles
 EVENT_DELAY_S_MAX: Final = 300  # same page
-EVENT_HOPS_MAX: Final = 16  # "Use Lambda recursive loop detection"
 DEAD_LETTER_MESSAGE_BYTES_MAX: Final = 1_024  # "Adding a dead-letter queue": the first KB of the message
+CHAIN_RUNS_MAX: Final = 16  # "Use Lambda recursive loop detection": of one function in a chain of requests
 
 # Environments.
 PROVISIONED_INIT_S_MIN: Final = 130  # "Understanding the Lambda execution environment lifecycle"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remora.control.operations.payloads import check_json, too_large
 from remora.events.base import Event
-from remora.resources import functions, versions
+from remora.kit.ids import new_trace_id
+from remora.resources import functions, lineage, versions
 from remora.resources.names import resolve_function
 from remora.spec.errors import ApiError, invalid
 from remora.spec.limits import EVENT_PAYLOAD_BYTES_MAX
@@ -27,7 +28,7 @@ async def accept(control: Control, invoked_arn: str, payload: bytes, trace_id: s
         control: The node's parts.
         invoked_arn: The function's ARN exactly as invoked.
         payload: JSON; empty stands for `{}`.
-        trace_id: Value of `X-Amzn-Trace-Id`; empty if there was none.
+        trace_id: Value of the request's `X-Amzn-Trace-Id`; empty if there was none.
 
     Returns:
         The request id of all its tries.
@@ -41,13 +42,14 @@ async def accept(control: Control, invoked_arn: str, payload: bytes, trace_id: s
     if len(payload) > EVENT_PAYLOAD_BYTES_MAX:
         raise too_large(str(len(payload)), TYPE, EVENT_PAYLOAD_BYTES_MAX)
     name, _, qualifier = invoked_arn.split(":", 6)[6].partition(":")
+    now_ms = control.clock.wall_ms()
     event = Event(
         request_id=control.new_id(),
         function=name,
         qualifier=qualifier or None,
         invoked_arn=invoked_arn,
-        accepted_ms=control.clock.wall_ms(),
-        trace_id=trace_id,
+        accepted_ms=now_ms,
+        trace_id=lineage.follow(trace_id or new_trace_id(now_ms), invoked_arn),
     )
     await control.events.accept(event, payload or _NOTHING)
     return event.request_id

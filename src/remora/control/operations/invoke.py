@@ -22,7 +22,7 @@ from remora.control.operations import asynchronous
 from remora.control.operations.payloads import check_json, too_large
 from remora.control.operations.streaming import write_stream
 from remora.pool.base import InvokeRequest, InvokeResult, PoolError, Throttled
-from remora.resources import functions, versions
+from remora.resources import functions, lineage, versions
 from remora.resources.names import Target, resolve_function
 from remora.runtimes.errors import RuntimeUnavailable
 from remora.spec import limits
@@ -55,12 +55,14 @@ class Resolution(NamedTuple):
         invoked_arn: The ARN exactly as invoked.
         other: What runs instead for the share `weight` of the invocations; None without a weighted alias.
         weight: 0 to 1.
+        ends_loops: True unless the function may run as often as it likes in one chain of requests.
     """
 
     deployment: Deployment
     invoked_arn: str
     other: Deployment | None = None
     weight: float = 0.0
+    ends_loops: bool = True
 
     def draw(self, draw: Callable[[], float]) -> Deployment:
         """Return what runs this time."""
@@ -195,14 +197,31 @@ class Invocations:
         if wishes.invocation_type == b"DryRun":
             exchange.respond(204, [(b"x-amzn-RequestId", self._control.new_id().encode())], b"")
             return None
+        trace_id = wishes.trace_id
+        if trace_id and wishes.invocation_type != b"Event":
+            trace_id = self._follow(trace_id, resolution)
         return InvokeRequest(
             payload=payload or b"{}",
             invoked_arn=resolution.invoked_arn,
             client_context=client_context,
-            trace_id=wishes.trace_id,
+            trace_id=trace_id,
             tail=wishes.log_type == b"Tail",
             streams=streams,
         )
+
+    def _follow(self, trace_id: str, resolution: Resolution) -> str:
+        """Return the trace header that the function gets; an invocation that closes a loop is refused."""
+        arn = resolution.deployment.function.arn
+        trace_id = lineage.follow(trace_id, arn)
+        if resolution.ends_loops and lineage.is_loop(trace_id, arn):
+            self._control.count("RecursiveInvocationsDropped", resolution.invoked_arn, 1)
+            raise ApiError(
+                "RecursiveInvocationException",
+                f"The function {arn} has run {limits.CHAIN_RUNS_MAX} times in one chain of requests and is "
+                "not invoked again: it seems to be part of a loop. If that is intended, allow it with "
+                "PutFunctionRecursionConfig.",
+            )
+        return trace_id
 
     async def _resolve(self, exchange: Exchange, route: Route) -> Resolution:
         """Take the long way: everything the model says about the request is checked."""
@@ -218,7 +237,8 @@ class Invocations:
         others = [] if alias is None else list(alias.weights.items())
         generation = control.state.generation
         arn = control.place.function_arn(target.name, target.qualifier)
-        resolution = Resolution(await self._deployment(version), arn)
+        ends_loops = view.functions[target.name].recursive_loop == "Terminate"
+        resolution = Resolution(await self._deployment(version), arn, ends_loops=ends_loops)
         for number, weight in others:
             other = functions.serving(view, versions.find(view, control.place, Target(target.name, number)))
             resolution = resolution._replace(other=await self._deployment(other), weight=weight)
