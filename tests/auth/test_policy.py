@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from remora.auth.policy import Question, Verdict, judge, judge_resource, statements
+from remora.auth.policy import Question, Verdict, judge, judge_resource, judge_trust, statements
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:f"
 ROLE = "arn:aws:iam::123456789012:role/r"
@@ -49,7 +51,7 @@ def test_what_is_allowed(allowing):
         statement(Condition={"StringEquals": {"aws:SourceArn": "arn:aws:s3:::b"}}),
         statement(Condition={"IpAddress": {"aws:SourceIp": "10.2.0.0/16"}}),
         # What is not understood allows nothing.
-        statement(Condition={"ForAllValues:StringLike": {"aws:PrincipalAccount": "*"}}),
+        statement(Condition={"ForSomeValues:StringLike": {"aws:PrincipalAccount": "*"}}),
         statement(Condition={"StringEquals": {"aws:Unheard": "x"}}),
         statement(Condition={"IpAddress": {"aws:SourceIp": "everywhere"}}),
         statement(Condition="yes"),
@@ -85,8 +87,10 @@ def test_a_deny_goes_before_any_allow(denying):
     [
         ("*", Verdict.ALLOW),
         ({"AWS": "*"}, Verdict.ALLOW),
-        ({"AWS": ["210987654321", "123456789012"]}, Verdict.ALLOW),
-        ({"AWS": "arn:aws:iam::123456789012:root"}, Verdict.ALLOW),
+        ({"AWS": ["210987654321", CALLER]}, Verdict.ALLOW),
+        ({"AWS": ["210987654321", "123456789012"]}, Verdict.SILENT),
+        ({"AWS": "arn:aws:iam::123456789012:root"}, Verdict.SILENT),
+        ({"AWS": ""}, Verdict.SILENT),
         ({"AWS": ROLE}, Verdict.ALLOW),
         ({"AWS": CALLER}, Verdict.ALLOW),
         ({"AWS": "arn:aws:iam::123456789012:role/other"}, Verdict.SILENT),
@@ -97,6 +101,48 @@ def test_a_deny_goes_before_any_allow(denying):
 )
 def test_a_resources_policy_names_whom_it_is_for(principal, verdict):
     assert judge_resource([statement(Principal=principal)], ASKED) is verdict
+
+
+def test_an_account_may_do_what_its_people_are_allowed_besides():
+    account = {"AWS": "123456789012"}
+    assert judge_trust([statement(Principal=account)], ASKED) is Verdict.ALLOW
+    assert judge_trust([statement(Principal={"AWS": "210987654321"})], ASKED) is Verdict.SILENT
+    # To be denied something it needs no other policy.
+    assert judge_resource([statement("Deny", Principal=account)], ASKED) is Verdict.DENY
+
+
+@pytest.mark.parametrize(
+    ("condition", "verdict"),
+    [
+        ({"ForAllValues:StringLike": {"lambda:Layer": "arn:l:*"}}, Verdict.ALLOW),
+        ({"ForAllValues:StringLike": {"lambda:Layer": ["arn:l:1", "arn:m:*"]}}, Verdict.SILENT),
+        ({"ForAnyValue:StringLike": {"lambda:Layer": "arn:l:2"}}, Verdict.ALLOW),
+        ({"ForAnyValue:StringNotLike": {"lambda:Layer": "arn:l:*"}}, Verdict.SILENT),
+        ({"ForAllValues:StringEquals": {"aws:TagKeys": "a"}}, Verdict.ALLOW),
+        ({"ForAnyValue:StringEquals": {"aws:TagKeys": "a"}}, Verdict.SILENT),
+        ({"ForAnyValue:StringEqualsIfExists": {"aws:TagKeys": "a"}}, Verdict.ALLOW),
+        ({"Null": {"lambda:Layer": "false", "aws:TagKeys": "true"}}, Verdict.ALLOW),
+        # A key with several values needs to be told how.
+        ({"StringLike": {"lambda:Layer": "arn:l:*"}}, Verdict.SILENT),
+        ({"ForSome:StringLike": {"lambda:Layer": "arn:l:*"}}, Verdict.SILENT),
+        ({"ForAnyValue:Null": {"lambda:Layer": "false"}}, Verdict.SILENT),
+    ],
+)
+def test_keys_with_several_values(condition, verdict):
+    asked = ASKED._replace(context={"lambda:layer": ("arn:l:1", "arn:l:2")})
+    assert judge([statement(Condition=condition)], asked) is verdict
+
+
+def test_a_date_without_a_zone_is_in_utc(monkeypatch):
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        asked = ASKED._replace(context={"aws:currenttime": "2026-01-01T12:00:00Z"})
+        before = {"DateLessThan": {"aws:CurrentTime": "2026-01-01T11:59:59"}}
+        assert judge([statement(Condition=before)], asked) is Verdict.SILENT
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_nobody_in_particular_is_only_everybody():

@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
+from remora.auth.keys import KeyFile
+from remora.auth.sessions import Sessions
+from remora.control.callers import Callers
 from remora.control.context import ControlSettings
+from remora.control.gate import Gate
 from remora.control.opening import open_control
 from remora.control.service import LambdaService
 from remora.control.services.offered import record_services
@@ -47,6 +52,7 @@ API = lambda_api.load()
 ROLE = "arn:aws:iam::000000000000:role/anything"
 PLACE = Place("us-east-1", "000000000000")
 ARN = "arn:aws:lambda:us-east-1:000000000000"
+ANY = Credentials("any", "any")
 
 
 class FakeRuntimes:
@@ -142,8 +148,9 @@ def _check_reply(http_response: Any, parsed: dict[str, Any], model: Any, **_: An
 class Node:
     """A running node, seen from a test: its parts, a boto3 client, raw HTTP."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, asks_for_keys: bool = False) -> None:
         self.directory = directory
+        self.keys = KeyFile(directory / "keys.json") if asks_for_keys else None
         self.pool = FakePool()
         self.provisioning = FakeProvisioning()
         self.runtimes = FakeRuntimes()
@@ -163,19 +170,21 @@ class Node:
         """A boto3 client of Lambda."""
         return self.client_of("lambda")
 
-    def client_of(self, service: str) -> Any:
+    def client_of(self, service: str, credentials: Credentials = ANY, **config: Any) -> Any:
         """Make a boto3 client that does not check parameters nor try again, but checks every reply."""
         client = boto3.client(
             service,
             region_name="us-east-1",
             endpoint_url=self.endpoint,
-            aws_access_key_id="any",
-            aws_secret_access_key="any",
+            aws_access_key_id=credentials.access_key,
+            aws_secret_access_key=credentials.secret_key,
+            aws_session_token=credentials.token,
             config=Config(
                 retries={"max_attempts": 0},
                 parameter_validation=False,
                 max_pool_connections=60,
                 read_timeout=60,
+                **config,
             ),
         )
         read_at_once(client)
@@ -337,7 +346,13 @@ class Node:
                 provisioning=self.provisioning,
             )
             limits = Limits(send_date=True, body_bytes_read_max=256 * 1024 * 1024)
-            service = LambdaService(self.control, record_services(self.control))
+            gate = None
+            if self.keys is not None:
+                sessions = Sessions(secrets.token_bytes(32))
+                clock = self.control.clock
+                self.callers = Callers(self.keys, sessions, PLACE, clock, self.control.state)
+                gate = Gate(self.callers, self.control)
+            service = LambdaService(self.control, record_services(self.control), gate=gate)
             server = Server(service, listener, limits)
             await server.start()
             self._up.set()
@@ -371,6 +386,47 @@ def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A running node that several tests share; none of them may leave anything in it."""
     with _run_node(tmp_path_factory.mktemp("data")) as started:
         yield started
+
+
+class GuardedNode(Node):
+    """A node that asks for keys; `client` is of somebody who may do everything."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, asks_for_keys=True)
+        assert self.keys is not None
+        key = self.keys.create("owner", "2026-01-01T00:00:00Z")
+        self.owner = Credentials(key.access_key_id, key.secret_access_key)
+
+    def client_of(self, service: str, credentials: Credentials | None = None, **config: Any) -> Any:
+        return super().client_of(service, credentials or self.owner, **config)
+
+    def somebody(self, name: str, *statements: dict[str, Any], path: str = "/") -> Credentials:
+        """Create a role with a policy of its own, and assume it."""
+        iam = self.client_of("iam")
+        trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "000000000000"}}
+        arn = iam.create_role(
+            RoleName=name, Path=path, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]})
+        )["Role"]["Arn"]
+        document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+        iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=document)
+        return self.assume(arn)
+
+    def assume(self, arn: str, **members: Any) -> Credentials:
+        """Assume a role as the owner."""
+        sts = self.client_of("sts")
+        found = sts.assume_role(RoleArn=arn, RoleSessionName="me", **members)["Credentials"]
+        return Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[GuardedNode]:
+    """A running node that asks for keys."""
+    node = GuardedNode(tmp_path / "data")
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -39,7 +39,7 @@ class Question(NamedTuple):
         resource: ARN, `*` if the action is about none.
         principal: ARN of the caller; empty for nobody in particular.
         account: Account of the caller, 12 digits; empty for nobody in particular.
-        context: Condition keys in lower case, with their values.
+        context: Condition keys in lower case, with their values; a tuple if a key may have several.
         role: ARN of the role that the caller has taken on; empty if it is none.
     """
 
@@ -47,7 +47,7 @@ class Question(NamedTuple):
     resource: str
     principal: str = ""
     account: str = ""
-    context: Mapping[str, str] = {}
+    context: Mapping[str, str | tuple[str, ...]] = {}
     role: str = ""
 
 
@@ -68,8 +68,17 @@ def judge(policy: Iterable[Statement], question: Question) -> Verdict:
 
 
 def judge_resource(policy: Iterable[Statement], question: Question) -> Verdict:
-    """Judge by the statements of a resource's own policy, which name whom they are for."""
+    """
+    Judge by the statements of a resource's own policy, which name whom they are for.
+
+    What they allow an account, it may allow its own people: that alone allows nobody anything.
+    """
     return _judge(policy, question, _applies_to_principal)
+
+
+def judge_trust(policy: Iterable[Statement], question: Question) -> Verdict:
+    """Judge by the statements of a resource's own policy what the caller's own policies have allowed."""
+    return _judge(policy, question, _applies_to_account)
 
 
 def _judge(
@@ -151,6 +160,12 @@ def _applies_to_identity(statement: Statement, _: Question) -> bool | None:
 
 
 def _applies_to_principal(statement: Statement, question: Question) -> bool | None:
+    if statement.get("Effect") == "Deny":
+        return _applies_to_account(statement, question)
+    return _applies_to_account(statement, question._replace(account=""))
+
+
+def _applies_to_account(statement: Statement, question: Question) -> bool | None:
     principal = statement.get("Principal")
     if "NotPrincipal" in statement or principal is None:
         return None
@@ -167,11 +182,9 @@ def _applies_to_principal(statement: Statement, question: Question) -> bool | No
 def _is_principal(name: str, question: Question) -> bool:
     if name == "*":
         return True
-    if not question.account:
-        return False
-    if name in (question.account, f"arn:aws:iam::{question.account}:root"):
+    if question.account and name in (question.account, f"arn:aws:iam::{question.account}:root"):
         return True
-    return name in (question.principal, question.role)
+    return bool(name) and name in (question.principal, question.role)
 
 
 # --- conditions ---------------------------------------------------------------------------------------------
@@ -186,7 +199,10 @@ def _date(compare: Callable[[float, float], bool]) -> Callable[[str, str], bool]
 
 
 def _moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp() if "-" in text else float(text)
+    if "-" not in text:
+        return float(text)
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _is_in_network(given: str, wanted: str) -> bool:
@@ -236,10 +252,23 @@ _KNOWN_KEYS: Final = frozenset(
         "aws:sourceaccount",
         "aws:sourcearn",
         "aws:sourceip",
+        "aws:tagkeys",
         "aws:useragent",
+        "aws:username",
+        "iam:associatedresourcearn",
+        "iam:passedtoservice",
+        "iam:permissionsboundary",
+        "iam:policyarn",
         "lambda:eventsourcetoken",
         "lambda:functionurlauthtype",
         "lambda:invokedviafunctionurl",
+        "lambda:layer",
+        "lambda:principal",
+        "lambda:sourcefunctionarn",
+        "s3:delimiter",
+        "s3:max-keys",
+        "s3:prefix",
+        "sts:externalid",
     }
 )
 """Keys whose absence from a request means something: that it has no such value."""
@@ -268,20 +297,26 @@ def _texts_of(values: Any) -> list[str] | None:
 
 
 def _holds_for(
-    operator: str, key: str, wanted: Sequence[str] | None, context: Mapping[str, str]
+    operator: str, key: str, wanted: Sequence[str] | None, context: Mapping[str, str | tuple[str, ...]]
 ) -> bool | None:
+    """Tell if an operator, perhaps one for sets, holds for a key; None if that is beyond us."""
     if wanted is None or (key not in _KNOWN_KEYS and key not in context):
         return None
     given = context.get(key)
     if operator == "Null":
         return (given is None) == (wanted == ["true"])
-    name = operator.removesuffix("IfExists")
-    if name not in _TESTS:
+    how, _, name = operator.rpartition(":")
+    may_lack, name = name.endswith("IfExists"), name.removesuffix("IfExists")
+    if name not in _TESTS or how not in ("", "ForAnyValue", "ForAllValues"):
         return None
     test, is_wanted = _TESTS[name]
-    if given is None:
-        return name != operator or not is_wanted
+    values = given if isinstance(given, tuple) else () if given is None else (given,)
+    if not values:
+        return may_lack or how == "ForAllValues" or (not how and not is_wanted)
+    if not how and len(values) > 1:
+        return None
     try:
-        return any(test(given, each) for each in wanted) == is_wanted
+        held = [any(test(value, each) for each in wanted) == is_wanted for value in values]
     except ValueError:
         return None
+    return any(held) if how == "ForAnyValue" else all(held)

@@ -29,11 +29,18 @@ class Caller(NamedTuple):
 
     Args:
         arn: `arn:aws:iam::…:user/…` or `arn:aws:sts::…:assumed-role/…`.
-        role: ARN of the role that was taken on; empty for the owner of a key, who may do everything.
+        role: ARN of the role that was taken on; empty for the owner of a key.
+        function: The function whose environment got the credentials; empty if none did.
     """
 
     arn: str
     role: str = ""
+    function: str = ""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether policies say what the caller may do; others may do everything."""
+        return bool(self.role)
 
 
 class _Known(NamedTuple):
@@ -127,11 +134,14 @@ class Callers:
         account = self._place.account
         session = self._state.view.sessions.get(claim.access_key)
         if session is not None:
-            role = f"arn:aws:iam::{account}:role/{session.role}"
-            return _Known(session.secret, Caller(session.arn, role), session.expires_ms, session.token)
+            role = self._state.view.roles.get(session.role)
+            if role is None or role.role_id != session.user_id.partition(":")[0]:
+                return None  # that role is gone
+            arn = self._place.role_arn(role.name, role.path)
+            return _Known(session.secret, Caller(session.arn, arn), session.expires_ms, session.token)
         said = self._sessions.read(claim.access_key, claim.token)
         if said is None:
             return None
         name = said.role.rpartition("/")[2]
-        caller = Caller(f"arn:aws:sts::{account}:assumed-role/{name}/{said.session}", said.role)
+        caller = Caller(f"arn:aws:sts::{account}:assumed-role/{name}/{said.session}", said.role, said.session)
         return _Known(self._sessions.secret(claim.access_key), caller, said.expires_ms, claim.token)

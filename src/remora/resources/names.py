@@ -1,4 +1,4 @@
-"""Names and ARNs of functions and layers: taken apart, put together, resolved against this node."""
+"""Names and ARNs, of functions and layers above all: taken apart, put together, resolved against a node."""
 
 from __future__ import annotations
 
@@ -41,6 +41,18 @@ class Place(NamedTuple):
         """Return the ARN of a layer, or of one of its versions."""
         arn = f"arn:{PARTITION}:lambda:{self.region}:{self.account}:layer:{name}"
         return arn if version is None else f"{arn}:{version}"
+
+    def role_arn(self, name: str, path: str = "/") -> str:
+        """Return the ARN of a role."""
+        return f"arn:{PARTITION}:iam::{self.account}:role{path}{name}"
+
+    def policy_arn(self, name: str, path: str = "/") -> str:
+        """Return the ARN of a policy that the account itself manages."""
+        return f"arn:{PARTITION}:iam::{self.account}:policy{path}{name}"
+
+    def parameter_arn(self, name: str) -> str:
+        """Return the ARN of a parameter, which may begin with a slash or not."""
+        return f"arn:{PARTITION}:ssm:{self.region}:{self.account}:parameter/{name.removeprefix('/')}"
 
 
 class Target(NamedTuple):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from remora.auth.sigv4 import SignatureError
 from remora.control.addresses.access import INVOKE_URL, context_of
+from remora.control.permissions.base import Need
 from remora.spec.errors import ApiError
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ class UrlGuard:
         """Return the ARN of who may use the URL of `resource`; None if the request is not to be answered."""
         try:
             caller = await self._callers.identify(exchange, "lambda")
-            context = context_of("AWS_IAM", exchange.peer)
-            self._gate.judge(caller, INVOKE_URL, resource, policy, context)
+            need = Need(INVOKE_URL, resource, policy, context_of("AWS_IAM", exchange.peer))
+            self._gate.judge(caller, need, exchange)
         except (SignatureError, ApiError):
             return None
         return caller.arn

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from remora.control.services.neighbour import Neighbour, ServiceError
 from remora.control.services.pages import read_token, write_token
-from remora.control.services.query import QueryService
+from remora.control.services.query import QueryService, is_form
 from remora.spec import limits, rpc_api, xml_api
 from remora.telemetry.metrics import METRICS, MINUTE_S, NAMESPACE, Subject
 
@@ -303,8 +303,7 @@ class CloudWatchService:
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer one request: a form in XML, anything else as today."""
-        is_form = (exchange.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded")
-        await (self._former if is_form else self._present).answer(exchange)
+        await (self._former if is_form(exchange) else self._present).answer(exchange)
 
 
 def _former(handler: Handler, codes: Mapping[str, str]) -> QueryHandler:

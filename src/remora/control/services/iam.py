@@ -264,7 +264,7 @@ class Iam:
             "Path": role.path,
             "RoleName": role.name,
             "RoleId": role.role_id,
-            "Arn": role_arn(self._control.place.account, role),
+            "Arn": self._control.place.role_arn(role.name, role.path),
             "CreateDate": role.created_ms / 1000,
             "AssumeRolePolicyDocument": quote(role.trust_policy, safe=""),
             "Description": role.description or None,
@@ -278,11 +278,6 @@ def iam_service(control: Control) -> QueryService:
     handlers = Iam(control).handlers()
     api = xml_api.load("iam", "2010-05-08", handlers.keys())
     return QueryService(SERVICE, api, handlers, control.new_id)
-
-
-def role_arn(account: str, role: Role) -> str:
-    """Return a role's ARN."""
-    return f"arn:aws:iam::{account}:role{role.path}{role.name}"
 
 
 def _existing(view: View, name: str) -> Role:

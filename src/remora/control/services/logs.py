@@ -135,7 +135,7 @@ class Logs:
         prefix, pattern = request.get("logGroupNamePrefix", ""), request.get("logGroupNamePattern", "")
         if prefix and pattern:
             raise _invalid("logGroupNamePrefix and logGroupNamePattern cannot both be given")
-        wanted = {_identified(identifier) for identifier in request.get("logGroupIdentifiers", ())}
+        wanted = {identified(identifier) for identifier in request.get("logGroupIdentifiers", ())}
         groups = [
             (group, size_bytes)
             for group, size_bytes in await self._store.ask(lambda files: files.groups())
@@ -177,7 +177,7 @@ class Logs:
 
     async def list_tags_for_resource(self, request: Request) -> Reply:
         """List the tags of a group."""
-        name = _identified(request["resourceArn"])
+        name = identified(request["resourceArn"])
         return {"tags": (await self._store.ask(_existing, name)).tags}
 
     async def list_tags_log_group(self, request: Request) -> Reply:
@@ -193,7 +193,7 @@ class Logs:
                 raise ServiceError("TooManyTagsException", f"A log group has at most {_TAGS_MAX} tags")
             return _with(group, tags=tags)
 
-        await self._change(_identified(request["resourceArn"]), tagged)
+        await self._change(identified(request["resourceArn"]), tagged)
         return {}
 
     async def untag_resource(self, request: Request) -> Reply:
@@ -203,7 +203,7 @@ class Logs:
         def untagged(group: LogGroup) -> LogGroup:
             return _with(group, tags={key: value for key, value in group.tags.items() if key not in gone})
 
-        await self._change(_identified(request["resourceArn"]), untagged)
+        await self._change(identified(request["resourceArn"]), untagged)
         return {}
 
     async def _change(self, name: str, change: Callable[[LogGroup], LogGroup]) -> None:
@@ -398,8 +398,13 @@ def _existing_stream(files: LogFiles, group: str, stream: str) -> LogGroup:
     return known
 
 
-def _identified(identifier: str) -> str:
-    """Return the name in what the API takes for a group: a name or an ARN."""
+def identified(identifier: str) -> str:
+    """
+    Return the name in what the API takes for a group: a name or an ARN.
+
+    Raises:
+        ServiceError: InvalidParameterException if it is an ARN of something else.
+    """
     if not identifier.startswith("arn:"):
         return identifier
     match = _ARN.fullmatch(identifier)
@@ -412,7 +417,7 @@ def _group_of(request: Request) -> str:
     name, identifier = request.get("logGroupName"), request.get("logGroupIdentifier")
     if (name is None) == (identifier is None):
         raise _invalid("Give either logGroupName or logGroupIdentifier")
-    return name if name is not None else _identified(identifier or "")
+    return name if name is not None else identified(identifier or "")
 
 
 def _direction(request: Request) -> tuple[str, Position]:

@@ -108,7 +108,7 @@ class Neighbour:
         if exchange.is_oversized:
             text = f"Request must be smaller than {exchange.body_bytes_max} bytes."
             raise ServiceError("RequestEntityTooLargeException", text, 413)
-        request = self._api.parse(operation, _read(exchange.body))
+        request = self._api.parse(operation, read_json(exchange.body))
         return self._api.plain(operation, await handler(request))
 
     def _refuse(self, exchange: Exchange, error: ServiceError) -> None:
@@ -131,7 +131,13 @@ class Neighbour:
         exchange.respond(status, headers, _encode(document))
 
 
-def _read(body: bytes) -> Any:
+def read_json(body: bytes) -> Any:
+    """
+    Read a request's document; an empty one is an empty object.
+
+    Raises:
+        ServiceError: SerializationException.
+    """
     if not body.strip():
         return {}
     try:

@@ -75,7 +75,7 @@ class QueryService:
         if exchange.is_oversized:
             text = f"Request must be smaller than {exchange.body_bytes_max} bytes."
             raise ServiceError("RequestEntityTooLarge", text, 413)
-        form = _read(exchange.body or exchange.query)
+        form = read_form(exchange.body or exchange.query)
         name = form.get("Action", "")
         operation, handler = self._api.operations.get(name), self._handlers.get(name)
         if operation is None or handler is None:
@@ -97,7 +97,19 @@ class QueryService:
         return error.status, document.encode()
 
 
-def _read(form: bytes) -> dict[str, str]:
+def is_form(exchange: Exchange) -> bool:
+    """Tell if a request carries a form."""
+    kind = exchange.header(b"content-type") or b""
+    return kind.startswith(b"application/x-www-form-urlencoded")
+
+
+def read_form(form: bytes) -> dict[str, str]:
+    """
+    Read a form; of a name that comes twice the last value counts.
+
+    Raises:
+        ServiceError: MalformedQueryString.
+    """
     try:
         pairs = parse_qsl(form.decode(), keep_blank_values=True, max_num_fields=_FIELDS_MAX)
     except ValueError as error:

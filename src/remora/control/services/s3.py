@@ -11,14 +11,16 @@ import hashlib
 import logging
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from remora.control.services.s3_bodies import content_of
 from remora.control.services.s3_requests import (
     SUBRESOURCES,
     Request,
     checksums,
+    copy_source,
     kept_headers,
+    keys_to_delete,
     read_number,
     read_range,
     take_apart,
@@ -141,7 +143,7 @@ class S3:
             }
         if query.keys() & SUBRESOURCES:
             return {}
-        put = self._put_object if exchange.header(b"x-amz-copy-source") is None else self._copy_object
+        put = self._copy_object if exchange.header(b"x-amz-copy-source") else self._put_object
         return {
             b"PUT": put,
             b"GET": self._get_object,
@@ -249,9 +251,7 @@ class S3:
         self._send(request, 200, checksums(request, etag))
 
     async def _copy_object(self, request: Request) -> None:
-        source = unquote_to_bytes(request.header(b"x-amz-copy-source")).decode("utf-8", "replace")
-        bucket, _, key = source.removeprefix("/").partition("?")[0].partition("/")
-        found = buckets.find_object(self._view, bucket, key)
+        found = buckets.find_object(self._view, *(copy_source(request) or ("", "")))
         is_replaced = request.header(b"x-amz-metadata-directive") == "REPLACE"
         headers = kept_headers(request) if is_replaced else found.headers
         with self._control.artifacts.holding((found.digest,)):
@@ -311,10 +311,9 @@ class S3:
 
     async def _delete_objects(self, request: Request) -> None:
         content = await asyncio.to_thread(content_of, request.exchange)
-        wanted = xml.parse(self._api.shapes, self._api.shapes["Delete"], content)
-        keys = [each["Key"] for each in wanted.get("Objects", ()) if "Key" in each]
+        keys, is_quiet = await asyncio.to_thread(keys_to_delete, content)
         await self._delete(request.bucket, keys)
-        deleted = [] if wanted.get("Quiet") else [{"Key": key} for key in keys]
+        deleted = [] if is_quiet else [{"Key": key} for key in keys]
         self._reply(request, "DeleteObjects", "DeleteResult", {"Deleted": deleted})
 
     async def _delete(self, bucket: str, keys: list[str]) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from remora.resources.buckets import S3Error, UploadPlace
+from remora.spec import xml, xml_api
 from remora.spec.codec import parse_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from remora.http.exchange import Exchange, Header
+    from remora.spec.xml_api import XmlApi
 
 _KEPT_HEADERS: Final = frozenset(
     {
@@ -25,7 +28,7 @@ _KEPT_HEADERS: Final = frozenset(
     }
 )
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
-_VIRTUAL: Final = re.compile(r"([a-z0-9][a-z0-9.-]*)\.(?:s3\.)?localhost(?::\d+)?")
+_VIRTUAL: Final = re.compile(r"([a-z0-9][a-z0-9.-]*?)\.(?:s3\.)?localhost(?::\d+)?")
 SUBRESOURCES: Final = frozenset(
     {"accelerate", "acl", "analytics", "attributes", "cors", "intelligent-tiering", "inventory"}
     | {"legal-hold", "lifecycle", "logging", "metrics", "notification", "object-lock", "ownershipControls"}
@@ -63,6 +66,33 @@ def take_apart(exchange: Exchange) -> Request:
     host = _VIRTUAL.fullmatch((exchange.header(b"host") or b"").decode("latin-1"))
     bucket, _, key = (host[1], "", path) if host else path.partition("/")
     return Request(exchange, bucket, key, parse_query(exchange.query))
+
+
+def copy_source(request: Request) -> tuple[str, str] | None:
+    """Return bucket and key of the object that a request copies; None if it copies none."""
+    source = unquote_to_bytes(request.header(b"x-amz-copy-source")).decode("utf-8", "replace")
+    bucket, _, key = source.removeprefix("/").partition("?")[0].partition("/")
+    return (bucket, key) if source else None
+
+
+def keys_to_delete(content: bytes) -> tuple[list[str], bool]:
+    """
+    Read the body of DeleteObjects.
+
+    Returns:
+        The keys, and whether nothing is to be said of those that were deleted.
+
+    Raises:
+        ApiError: SerializationException if it is no XML.
+    """
+    api = _deleting()
+    wanted = xml.parse(api.shapes, api.shapes["Delete"], content)
+    return [each["Key"] for each in wanted.get("Objects", ()) if "Key" in each], bool(wanted.get("Quiet"))
+
+
+@cache
+def _deleting() -> XmlApi:
+    return xml_api.load("s3", "2006-03-01", ["DeleteObjects"])
 
 
 def kept_headers(request: Request) -> dict[str, str]:

@@ -116,23 +116,28 @@ class Ssm:
 
     def _find(self, text: str) -> Parameter | None:
         """Find a parameter by its name or ARN, with or without its present version."""
-        name = text.partition(":parameter")[2] if text.startswith("arn:") else text
         known = self._control.state.view.parameters
-        bare, _, version = name.partition(":")
+        bare, version = parameter_name(text)
         found = known.get(bare) or known.get(bare.removeprefix("/"))
         return found if found is not None and version in {"", str(found.version)} else None
 
     def _describe(self, parameter: Parameter) -> Reply:
-        place, slash = self._control.place, "" if parameter.name.startswith("/") else "/"
         return {
             "Name": parameter.name,
             "Type": parameter.type,
             "Value": parameter.value,
             "Version": parameter.version,
             "LastModifiedDate": parameter.modified_ms / 1000,
-            "ARN": f"arn:aws:ssm:{place.region}:{place.account}:parameter{slash}{parameter.name}",
+            "ARN": self._control.place.parameter_arn(parameter.name),
             "DataType": parameter.data_type,
         }
+
+
+def parameter_name(text: str) -> tuple[str, str]:
+    """Return the name, and the version or an empty text for the present one, in a name or ARN."""
+    name = text.partition(":parameter")[2] if text.startswith("arn:") else text
+    bare, _, version = name.partition(":")
+    return bare, version
 
 
 def ssm_service(control: Control) -> Neighbour:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from remora.auth.policy import Question, Verdict, judge_resource, statements
+from remora.auth.policy import Question, Verdict, judge_trust, statements
 from remora.control.callers import Caller
-from remora.control.services.iam import role_arn
 from remora.control.services.neighbour import ServiceError
 from remora.control.services.query import QueryHandler, QueryService
 from remora.resources.neighbours import Session
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from remora.control.context import Control
     from remora.http.exchange import Exchange
+    from remora.resources.names import Place
     from remora.resources.neighbours import Role
 
 SERVICE: Final = "sts"
@@ -124,10 +124,11 @@ class Sts:
         match = _ROLE.fullmatch(arn)
         role = self._control.state.view.roles.get(match["name"]) if match else None
         account = self._control.place.account
-        who, may = f"arn:aws:iam::{account}:root", role is not None and role_arn(account, role) == arn
+        who = f"arn:aws:iam::{account}:root"
+        may = role is not None and self._control.place.role_arn(role.name, role.path) == arn
         if isinstance(caller, Caller):
             who = caller.arn
-            may = may and (not caller.role or _trusts(role, caller, account))
+            may = may and (not caller.role or _trusts(role, caller, self._control.place))
         if role is None or not may:
             text = f"User: {who} is not authorized to perform: sts:AssumeRole on resource: {arn}"
             raise ServiceError("AccessDenied", text, 403)
@@ -144,11 +145,12 @@ def sts_service(control: Control) -> QueryService:
     return QueryService(SERVICE, api, handlers, control.new_id)
 
 
-def _trusts(role: Role | None, caller: Caller, account: str) -> bool:
+def _trusts(role: Role | None, caller: Caller, place: Place) -> bool:
     """Tell if a role's trust policy allows the caller to assume it."""
     if role is None:
         return False
     policy = [{"Resource": "*", **each} for each in statements(msgspec.json.decode(role.trust_policy))]
-    known = {"aws:principalarn": caller.role, "aws:principalaccount": account}
-    question = Question("sts:AssumeRole", role_arn(account, role), caller.arn, account, known, caller.role)
-    return judge_resource(policy, question) is Verdict.ALLOW
+    known = {"aws:principalarn": caller.role, "aws:principalaccount": place.account}
+    arn = place.role_arn(role.name, role.path)
+    question = Question("sts:AssumeRole", arn, caller.arn, place.account, known, caller.role)
+    return judge_trust(policy, question) is Verdict.ALLOW

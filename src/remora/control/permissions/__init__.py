@@ -1,0 +1,1 @@
+"""What permissions requests need, service by service."""

@@ -1,0 +1,183 @@
+"""
+What permissions requests to the services next to Lambda need.
+
+Requests are read by the functions that the services themselves read them with: both see the same request.
+
+Source: service authorization reference, the pages of Amazon S3, AWS IAM, AWS STS, AWS Systems Manager, Amazon
+CloudWatch Logs and Amazon CloudWatch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from remora.control.permissions.base import Need
+from remora.control.services.logs import identified
+from remora.control.services.neighbour import ServiceError, read_json
+from remora.control.services.query import is_form, read_form
+from remora.control.services.s3_bodies import content_of
+from remora.control.services.s3_requests import copy_source, keys_to_delete, take_apart
+from remora.control.services.ssm import parameter_name
+from remora.resources.buckets import S3Error
+from remora.spec.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from remora.control.context import Control
+    from remora.control.services.s3_requests import Request
+    from remora.http.exchange import Exchange
+    from remora.resources.names import Place
+    from remora.resources.view import View
+
+_DOCUMENTS: Final = ("logs", "monitoring", "ssm")
+"""Services whose requests are JSON, and name their operation in a header."""
+_PREFIXES: Final = {"monitoring": "cloudwatch"}
+"""Services whose permissions begin otherwise than their scope is called."""
+
+_BUCKET_PARTS: Final = {
+    "location": "GetBucketLocation",
+    "encryption": "GetEncryptionConfiguration",
+    "versioning": "GetBucketVersioning",
+}
+_BUCKET_ACTIONS: Final = {
+    "GET": "ListBucket",
+    "HEAD": "ListBucket",
+    "PUT": "CreateBucket",
+    "DELETE": "DeleteBucket",
+}
+_OBJECT_ACTIONS: Final = {
+    "GET": "GetObject",
+    "HEAD": "GetObject",
+    "PUT": "PutObject",
+    "POST": "PutObject",
+    "DELETE": "DeleteObject",
+}
+_UPLOAD_ACTIONS: Final = {
+    "GET": "ListMultipartUploadParts",
+    "PUT": "PutObject",
+    "POST": "PutObject",
+    "DELETE": "AbortMultipartUpload",
+}
+_OF_STREAMS: Final = ("CreateLogStream", "DeleteLogStream", "GetLogEvents", "PutLogEvents")
+
+
+async def needs_of_neighbour(control: Control, exchange: Exchange, service: str) -> list[Need]:
+    """Return the permissions that a request to a service next to Lambda needs."""
+    if service == "s3":
+        return await _needs_of_s3(exchange)
+    if sends_document(exchange, service):
+        return _needs_of_document(control, exchange, service)
+    return [_need_of_form(control, exchange, service)]
+
+
+def sends_document(exchange: Exchange, service: str) -> bool:
+    """Tell if a request is JSON, and its answer, too; CloudWatch takes forms as well."""
+    return service in _DOCUMENTS and not (service == "monitoring" and is_form(exchange))
+
+
+async def _needs_of_s3(exchange: Exchange) -> list[Need]:
+    """Return the permissions that a request to S3 needs."""
+    request = take_apart(exchange)
+    method, bucket = exchange.method.decode("latin-1"), f"arn:aws:s3:::{request.bucket}"
+    if not request.bucket:
+        return [Need("s3:ListAllMyBuckets")]
+    if not request.key:
+        if method == "POST" and "delete" in request.query:
+            return await _deletions(exchange, bucket)
+        part = next((action for name, action in _BUCKET_PARTS.items() if name in request.query), None)
+        action = part or _BUCKET_ACTIONS.get(method, "Unknown")
+        return [Need(f"s3:{action}", bucket, context=_listing(request))]
+    actions = _UPLOAD_ACTIONS if "uploadId" in request.query else _OBJECT_ACTIONS
+    needs = [Need(f"s3:{actions.get(method, 'Unknown')}", f"{bucket}/{request.key}")]
+    if source := copy_source(request):
+        needs.append(Need("s3:GetObject", f"arn:aws:s3:::{'/'.join(source)}"))
+    return needs
+
+
+async def _deletions(exchange: Exchange, bucket: str) -> list[Need]:
+    try:
+        keys, _ = await asyncio.to_thread(lambda: keys_to_delete(content_of(exchange)))
+    except (ApiError, S3Error):
+        keys = ["*"]  # the service refuses what it cannot read, too
+    return [Need("s3:DeleteObject", f"{bucket}/{key}") for key in keys] or [Need("s3:DeleteObject", bucket)]
+
+
+def _listing(request: Request) -> dict[str, str]:
+    names = ("prefix", "delimiter", "max-keys")
+    return {f"s3:{name}": request.one(name) for name in names if name in request.query}
+
+
+def _need_of_form(control: Control, exchange: Exchange, service: str) -> Need:
+    """Return the permission that a request to IAM, STS or CloudWatch needs."""
+    try:
+        form = read_form(exchange.body or exchange.query)
+    except ServiceError:
+        form = {}
+    name = form.get("Action", "")
+    action = f"{_PREFIXES.get(service, service)}:{name}"
+    if service == "sts":
+        context = _given(form, {"sts:externalid": "ExternalId"})
+        return Need(action, form.get("RoleArn", "*") if name == "AssumeRole" else "*", context=context)
+    if service != "iam":
+        return Need(action)
+    context = _given(form, {"iam:policyarn": "PolicyArn", "iam:permissionsboundary": "PermissionsBoundary"})
+    return Need(action, _iam_resource(control.state.view, control.place, name, form), context=context)
+
+
+def _given(form: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
+    return {key: form[member] for key, member in keys.items() if member in form}
+
+
+def _iam_resource(view: View, place: Place, operation: str, form: Mapping[str, str]) -> str:
+    """Return what an operation is about: its name tells if it is a role or a policy."""
+    path = form.get("Path", "/")
+    if operation in ("ListPolicies", "ListRoles"):
+        return "*"
+    if "Role" in operation:
+        name = form.get("RoleName", "")
+        role = view.roles.get(name)
+        return place.role_arn(name, role.path if role is not None else path)
+    if operation == "CreatePolicy":
+        return place.policy_arn(form.get("PolicyName", ""), path)
+    return form.get("PolicyArn", "*")
+
+
+def _needs_of_document(control: Control, exchange: Exchange, service: str) -> list[Need]:
+    """
+    Return the permissions that a request to Logs, CloudWatch or Systems Manager needs.
+
+    Whatever it names that could be meant, it needs the permission for.
+    """
+    name = (exchange.header(b"x-amz-target") or b"").decode("latin-1").partition(".")[2]
+    try:
+        request = read_json(exchange.body)
+    except ServiceError:
+        request = None  # the service refuses it, too
+    found: list[str] = []
+    if isinstance(request, dict) and service == "ssm":
+        found = [
+            control.place.parameter_arn(parameter_name(each)[0]) for each in _texts(request, "Name", "Names")
+        ]
+    elif isinstance(request, dict) and service == "logs":
+        found = _log_groups(control.place, name, request)
+    return [Need(f"{_PREFIXES.get(service, service)}:{name}", resource) for resource in found or ["*"]]
+
+
+def _log_groups(place: Place, operation: str, request: Mapping[str, Any]) -> list[str]:
+    groups = _texts(request, "logGroupName")
+    for text in _texts(request, "logGroupIdentifier", "logGroupIdentifiers", "resourceArn"):
+        with suppress(ServiceError):
+            groups.append(identified(text))
+    stream = "".join(_texts(request, "logStreamName")) if operation in _OF_STREAMS else ""
+    start = f"arn:aws:logs:{place.region}:{place.account}:log-group:"
+    return [f"{start}{group}:log-stream:{stream}" for group in groups or [""]]
+
+
+def _texts(request: Mapping[str, Any], *members: str) -> list[str]:
+    """Return the texts that members have, alone or in lists."""
+    found = [request[member] for member in members if member in request]
+    flat = [text for each in found for text in (each if isinstance(each, list) else [each])]
+    return [text for text in flat if isinstance(text, str)]

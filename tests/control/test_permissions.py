@@ -1,0 +1,384 @@
+"""What policies keep apart on a node that asks for keys: roles that may do some things, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote, urlencode
+
+import pytest
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+ACCOUNT = "000000000000"
+FUNCTION = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:f"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role"
+BODY_BYTES_MAX = 1024 * 1024
+
+
+def allow(*actions, on="*", **condition):
+    found = {"Effect": "Allow", "Action": list(actions), "Resource": on}
+    return {**found, "Condition": condition} if condition else found
+
+
+def deny(*actions, on="*"):
+    return {"Effect": "Deny", "Action": list(actions), "Resource": on}
+
+
+def refusal(call, **members):
+    with pytest.raises(ClientError) as caught:
+        call(**members)
+    response = caught.value.response
+    return (
+        response["ResponseMetadata"]["HTTPStatusCode"],
+        response["Error"]["Code"],
+        response["Error"]["Message"],
+    )
+
+
+def denied(call, **members):
+    """Call what must be denied; return the text."""
+    status, code, text = refusal(call, **members)
+    assert (status, code) in {
+        (403, "AccessDeniedException"),
+        (400, "AccessDeniedException"),
+        (403, "AccessDenied"),
+    }
+    return text
+
+
+def definition(node, **members):
+    return {
+        "FunctionName": "f",
+        "Runtime": "python3.12",
+        "Role": f"{ROLE}/runner",
+        "Handler": "h.h",
+        "Code": {"ZipFile": node.zip()},
+        **members,
+    }
+
+
+def send(node, credentials, service, method, path, body=b"", headers=None, host=None):  # noqa: PLR0917
+    """Sign a request that no client makes, and send it; return status and body."""
+    auth = S3SigV4Auth if service == "s3" else SigV4Auth
+    request = AWSRequest(method, node.endpoint + path, headers=headers or {}, data=body)
+    request.headers["Host"] = host or f"127.0.0.1:{node.port}"
+    auth(credentials, service, "us-east-1").add_auth(request)
+    lines = [f"{method} {path} HTTP/1.1", "Connection: close", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    with node.connect() as connection:
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    head, _, content = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), content
+
+
+# --- Lambda -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_role_is_passed_only_by_those_who_may(guarded):
+    maker = guarded.somebody("maker", allow("lambda:*"), allow("iam:PassRole", on=f"{ROLE}/runner"))
+    its = guarded.client_of("lambda", maker)
+    text = denied(its.create_function, **definition(guarded, Role=f"{ROLE}/admin"))
+    assert text == (
+        f"User: arn:aws:sts::{ACCOUNT}:assumed-role/maker/me is not authorized to perform: iam:PassRole on "
+        f"resource: {ROLE}/admin because no identity-based policy allows the iam:PassRole action"
+    )
+    its.create_function(**definition(guarded))
+    guarded.settle()
+    denied(its.update_function_configuration, FunctionName="f", Role=f"{ROLE}/admin")
+    its.update_function_configuration(FunctionName="f", Description="its role stays")
+    guarded.settle()
+    its.update_function_configuration(FunctionName="f", Role=f"{ROLE}/runner")
+    abroad = denied(
+        its.update_function_configuration, FunctionName="f", Role="arn:aws:iam::111111111111:role/r"
+    )
+    assert abroad == "Cross-account pass role is not allowed."
+
+
+@pytest.mark.slow
+def test_a_role_is_passed_to_the_services_that_a_condition_names(guarded):
+    def maker(name, **condition):
+        return guarded.client_of(
+            "lambda",
+            guarded.somebody(name, allow("lambda:*"), allow("iam:PassRole", **condition)),
+        )
+
+    elsewhere = maker("elsewhere", StringEquals={"iam:PassedToService": "ec2.amazonaws.com"})
+    denied(elsewhere.create_function, **definition(guarded))
+    other = maker("other", ArnLike={"iam:AssociatedResourceArn": f"{FUNCTION}x"})
+    denied(other.create_function, **definition(guarded))
+    here = maker(
+        "here",
+        StringEquals={"iam:PassedToService": "lambda.amazonaws.com"},
+        ArnLike={"iam:AssociatedResourceArn": FUNCTION},
+    )
+    here.create_function(**definition(guarded))
+
+
+@pytest.mark.slow
+def test_the_name_of_a_role_is_not_its_arn(guarded):
+    """A role that is passed with another path is another role: its namesake's policies are not its own."""
+    guarded.somebody("admin", allow("*"))
+    maker = guarded.somebody("maker", allow("lambda:*"), allow("iam:PassRole", on=f"{ROLE}/mine/*"))
+    its = guarded.client_of("lambda", maker)
+    its.create_function(**definition(guarded, Role=f"{ROLE}/mine/admin"))
+    callers = guarded.callers
+    found = callers._sessions.issue(f"{ROLE}/mine/admin", "f", 2**52)
+    function = Credentials(found.access_key, found.secret, found.token)
+    denied(guarded.client_of("lambda", function).list_functions)
+    found = callers._sessions.issue(f"{ROLE}/admin", "f", 2**52)
+    function = Credentials(found.access_key, found.secret, found.token)
+    assert len(guarded.client_of("lambda", function).list_functions()["Functions"]) == 1
+
+
+@pytest.mark.slow
+def test_layers_are_attached_only_by_those_who_may_read_them(guarded):
+    first, second = guarded.layer("l"), guarded.layer("secret")
+    layers = f"arn:aws:lambda:us-east-1:{ACCOUNT}:layer:"
+    maker = guarded.somebody(
+        "maker",
+        allow("lambda:CreateFunction", "lambda:UpdateFunctionConfiguration", "iam:PassRole"),
+        allow("lambda:GetLayerVersion", on=f"{layers}l:*"),
+    )
+    its = guarded.client_of("lambda", maker)
+    text = denied(its.create_function, **definition(guarded, Layers=[first, second]))
+    assert f"lambda:GetLayerVersion on resource: {second} because" in text
+    its.create_function(**definition(guarded, Layers=[first]))
+    guarded.settle()
+    denied(its.update_function_configuration, FunctionName="f", Layers=[second])
+    guarded.client.add_layer_version_permission(
+        LayerName="secret",
+        VersionNumber=1,
+        StatementId="s",
+        Action="lambda:GetLayerVersion",
+        Principal="*",
+    )
+    its.update_function_configuration(FunctionName="f", Layers=[first, second])
+    assert its.get_layer_version(LayerName="secret", VersionNumber=1)["Version"] == 1
+    # The version that is read is the one that is judged, whatever else the name says.
+    guarded.layer("secret")
+    assert "secret:2 because" in denied(its.get_layer_version, LayerName=second, VersionNumber=2)
+
+
+@pytest.mark.slow
+def test_conditions_name_the_layers_that_a_function_may_have(guarded):
+    arn = guarded.layer("l")
+    only = {"ForAllValues:StringLike": {"lambda:Layer": [f"arn:aws:lambda:us-east-1:{ACCOUNT}:layer:l:*"]}}
+    maker = guarded.somebody(
+        "maker", allow("lambda:CreateFunction", **only), allow("iam:PassRole", "lambda:GetLayerVersion")
+    )
+    its = guarded.client_of("lambda", maker)
+    denied(its.create_function, **definition(guarded, Layers=[guarded.layer("other")]))
+    its.create_function(**definition(guarded, Layers=[arn]))
+    its.create_function(**definition(guarded, FunctionName="g"))
+
+
+@pytest.mark.slow
+def test_code_comes_only_from_buckets_that_may_be_read(guarded):
+    s3 = guarded.client_of("s3")
+    for bucket in ("mine", "theirs"):
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key="c.zip", Body=guarded.zip())
+    maker = guarded.somebody(
+        "maker", allow("lambda:*", "iam:PassRole"), allow("s3:GetObject", on="arn:aws:s3:::mine/*")
+    )
+    its = guarded.client_of("lambda", maker)
+    code = {"S3Bucket": "theirs", "S3Key": "c.zip"}
+    text = denied(its.create_function, **definition(guarded, Code=code))
+    assert text == (
+        "Your access has been denied by S3, please make sure your request credentials have permission to "
+        "GetObject for theirs/c.zip. S3 Error Code: AccessDenied. S3 Error Message: Access Denied"
+    )
+    its.create_function(**definition(guarded, Code=code | {"S3Bucket": "mine"}))
+    guarded.settle()
+    denied(its.update_function_code, FunctionName="f", **code)
+    denied(its.publish_layer_version, LayerName="l", Content=code)
+    its.publish_layer_version(LayerName="l", Content=code | {"S3Bucket": "mine"})
+
+
+@pytest.mark.slow
+def test_a_qualifier_that_an_operation_passes_over_opens_nothing(guarded):
+    guarded.create(Publish=True)
+    guarded.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1")
+    caller = guarded.somebody("caller", allow("lambda:*", on=f"{FUNCTION}:live"))
+    its = guarded.client_of("lambda", caller)
+    assert its.invoke(FunctionName="f", Qualifier="live", Payload=b"1")["StatusCode"] == 200
+    assert its.invoke(FunctionName=f"{FUNCTION}:live", Payload=b"1")["StatusCode"] == 200
+    denied(its.invoke, FunctionName="f")
+    denied(its.publish_version, FunctionName="f:live")
+    for path in ("2015-03-31/functions/f/versions", "2015-03-31/functions/f/aliases"):
+        assert send(guarded, caller, "lambda", "POST", f"/{path}?Qualifier=live", b"{}")[0] == 403
+    assert send(guarded, caller, "lambda", "GET", "/2015-03-31/functions?FunctionName=f:live")[0] == 403
+
+
+@pytest.mark.slow
+def test_tags_are_conditions(guarded):
+    guarded.create("f", Tags={"team": "a"})
+    guarded.create("g", Tags={"team": "b"})
+    its = guarded.client_of(
+        "lambda",
+        guarded.somebody(
+            "one",
+            allow("lambda:GetFunction*", StringEquals={"aws:ResourceTag/team": "a"}),
+            allow("lambda:TagResource", **{"ForAllValues:StringEquals": {"aws:TagKeys": ["note"]}}),
+        ),
+    )
+    assert its.get_function_configuration(FunctionName="f")["FunctionName"] == "f"
+    denied(its.get_function_configuration, FunctionName="g")
+    its.tag_resource(Resource=FUNCTION, Tags={"note": "x"})
+    denied(its.tag_resource, Resource=FUNCTION, Tags={"note": "x", "team": "b"})
+
+
+@pytest.mark.slow
+def test_who_may_be_let_in_is_a_condition(guarded):
+    guarded.create()
+    its = guarded.client_of(
+        "lambda",
+        guarded.somebody(
+            "opener",
+            allow("lambda:AddPermission", StringEquals={"lambda:Principal": "s3.amazonaws.com"}),
+            allow("lambda:*FunctionUrlConfig", StringEquals={"lambda:FunctionUrlAuthType": "AWS_IAM"}),
+        ),
+    )
+    opened = {"FunctionName": "f", "StatementId": "s", "Action": "lambda:InvokeFunction"}
+    denied(its.add_permission, Principal="*", **opened)
+    its.add_permission(Principal="s3.amazonaws.com", **opened)
+    denied(its.create_function_url_config, FunctionName="f", AuthType="NONE")
+    its.create_function_url_config(FunctionName="f", AuthType="AWS_IAM")
+
+
+@pytest.mark.slow
+def test_functions_are_known_by_their_credentials(guarded):
+    guarded.create("other")
+    only = {"ArnEquals": {"lambda:SourceFunctionArn": FUNCTION}}
+    guarded.somebody("runner", allow("lambda:InvokeFunction", **only))
+    for name, status in (("f", 200), ("g", 403)):
+        issued = guarded.callers._sessions.issue(f"{ROLE}/runner", name, 2**52)
+        its = Credentials(issued.access_key, issued.secret, issued.token)
+        answer = send(guarded, its, "lambda", "POST", "/2015-03-31/functions/other/invocations", b"1")
+        assert answer[0] == status
+    denied(guarded.client_of("lambda", guarded.assume(f"{ROLE}/runner")).invoke, FunctionName="other")
+
+
+# --- neighbours ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_header_does_not_name_the_operation_of_a_form(guarded):
+    reader = guarded.somebody("reader", allow("iam:GetRole"))
+    form = {
+        "Action": "PutRolePolicy",
+        "RoleName": "reader",
+        "PolicyName": "p",
+        "PolicyDocument": '{"Statement":[]}',
+    }
+    for target in ("AWS.GetRole", "AWS.GetCallerIdentity"):
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Amz-Target": target}
+        status, body = send(guarded, reader, "iam", "POST", "/", urlencode(form).encode(), headers)
+        assert (status, b"iam:PutRolePolicy" in body) == (403, True)
+    page = send(guarded, reader, "monitoring", "POST", "/", b"Action=ListMetrics", headers)
+    assert (page[0], b"cloudwatch:ListMetrics" in page[1]) == (403, True)
+    twice = urlencode([("Action", "GetRole"), *form.items()]).encode()
+    assert send(guarded, reader, "iam", "POST", "/", twice)[0] == 403
+
+
+@pytest.mark.slow
+def test_roles_and_parameters_are_resources(guarded):
+    guarded.somebody("other")
+    ssm = guarded.client_of("ssm")
+    for name in ("/app/a", "/app/secret", "plain"):
+        ssm.put_parameter(Name=name, Value="v", Type="String")
+    parameters = f"arn:aws:ssm:us-east-1:{ACCOUNT}:parameter"
+    its = guarded.somebody(
+        "its",
+        allow("iam:GetRole", on=f"{ROLE}/path/its"),
+        allow("ssm:*", on=[f"{parameters}/app/*", f"{parameters}/plain"]),
+        deny("ssm:*", on=f"{parameters}/*/secret*"),
+        path="/path/",
+    )
+    iam, ssm = guarded.client_of("iam", its), guarded.client_of("ssm", its)
+    assert iam.get_role(RoleName="its")["Role"]["Path"] == "/path/"
+    assert f"iam:GetRole on resource: {ROLE}/other because" in denied(iam.get_role, RoleName="other")
+    for name in ("/app/a", "plain", "/plain", f"{parameters}/app/a", "/app/a:1"):
+        assert ssm.get_parameter(Name=name)["Parameter"]["Value"] == "v"
+    for name in ("/app/secret", "app/secret", f"{parameters}/app/secret:1", "/app/secret:1"):
+        assert "explicit deny" in denied(ssm.get_parameter, Name=name)
+    assert "explicit deny" in denied(ssm.get_parameters, Names=["/app/a", "/app/secret"])
+    # A member that the operation does not know hides nothing.
+    body = json.dumps({"Name": "/app/secret", "Names": ["/app/a"]}).encode()
+    headers = {"X-Amz-Target": "AmazonSSM.GetParameter", "Content-Type": "application/x-amz-json-1.1"}
+    assert b"explicit deny" in send(guarded, its, "ssm", "POST", "/", body, headers)[1]
+
+
+@pytest.fixture
+def buckets(guarded):
+    """Two buckets with an object each, and the credentials of who may use the first one."""
+    s3 = guarded.client_of("s3")
+    for bucket in ("mine", "theirs"):
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key="k", Body=bucket.encode())
+    may = guarded.somebody(
+        "its",
+        allow("s3:*Object", on="arn:aws:s3:::mine/*"),
+        allow("s3:ListBucket", on="arn:aws:s3:::mine", StringLike={"s3:prefix": "home/*"}),
+        deny("s3:DeleteObject", on="arn:aws:s3:::mine/kept*"),
+    )
+    return guarded, may
+
+
+@pytest.mark.slow
+def test_objects_are_read_and_written_where_policies_say(buckets):
+    guarded, may = buckets
+    its = guarded.client_of("s3", may)
+    assert its.get_object(Bucket="mine", Key="k")["Body"].read() == b"mine"
+    denied(its.get_object, Bucket="theirs", Key="k")
+    denied(its.copy_object, Bucket="mine", Key="copy", CopySource="theirs/k")
+    its.copy_object(Bucket="mine", Key="copy", CopySource="mine/k")
+    denied(its.list_objects_v2, Bucket="mine")
+    assert its.list_objects_v2(Bucket="mine", Prefix="home/")["KeyCount"] == 0
+    its.put_object(Bucket="mine", Key="kept", Body=b"")
+    several = {"Objects": [{"Key": "copy"}, {"Key": "kept"}]}
+    denied(its.delete_objects, Bucket="mine", Delete=several)
+    assert its.get_object(Bucket="mine", Key="kept")["ContentLength"] == 0
+    its.delete_objects(Bucket="mine", Delete={"Objects": several["Objects"][:1]})
+    upload = its.create_multipart_upload(Bucket="mine", Key="big")["UploadId"]
+    where = {"Bucket": "mine", "Key": "big", "UploadId": upload}
+    its.upload_part(PartNumber=1, Body=b"x", **where)
+    assert "s3:ListMultipartUploadParts" in denied(its.list_parts, **where)
+    assert "s3:AbortMultipartUpload" in denied(its.abort_multipart_upload, **where)
+
+
+@pytest.mark.slow
+def test_the_bucket_in_a_hosts_name_is_the_one_that_is_judged(buckets):
+    guarded, may = buckets
+    guarded.client_of("s3").put_object(Bucket="theirs", Key="mine/k", Body=b"secret")
+    host = f"theirs.s3.localhost:{guarded.port}"
+    assert send(guarded, may, "s3", "GET", f"/{quote('mine/k')}", host=host)[0] == 403
+    own = f"mine.s3.localhost:{guarded.port}"
+    found = send(guarded, may, "s3", "GET", "/k", host=own)
+    assert found == (200, b"mine"), found
+
+
+# --- sizes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_too_much_is_said_before_a_signature_is_looked_at(guarded):
+    guarded.create()
+    status, code, text = refusal(
+        guarded.client.invoke, FunctionName="f", Payload=b" " * 6 * BODY_BYTES_MAX + b"12"
+    )
+    assert (status, code) == (413, "RequestEntityTooLargeException")
+    assert text.startswith("Request must be smaller than 6291456 bytes for the Invoke")
+    large = "x" * 8 * BODY_BYTES_MAX
+    found = refusal(guarded.client.update_function_configuration, FunctionName="f", Description=large)
+    assert found[:2] == (413, "RequestEntityTooLargeException")
+    ssm, iam = guarded.client_of("ssm"), guarded.client_of("iam")
+    found = refusal(ssm.put_parameter, Name="p", Value=large, Type="String")
+    assert found[:2] == (413, "RequestEntityTooLargeException")
+    assert refusal(iam.get_role, RoleName=large)[1] == "RequestEntityTooLarge"
