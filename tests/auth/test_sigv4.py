@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
 from urllib.parse import quote, urlsplit
 
@@ -172,26 +170,3 @@ def test_any_path_and_query_are_canonical(segment, query):
 def test_garbage_is_refused_in_order(authorization, query):
     request = Signed(b"GET", b"/", query, [(b"authorization", b"AWS4-HMAC-SHA256 " + authorization)])
     assert refusal(request).code == "IncompleteSignatureException"
-
-
-def chunked(claim, chunks):
-    """Sign chunks as AWS's documentation says."""
-    key = f"AWS4{SECRET}".encode()
-    for part in (claim.date, claim.region, claim.service, "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    previous, body, empty = claim.signature, b"", hashlib.sha256(b"").hexdigest()
-    for chunk in (*chunks, b""):
-        digest = hashlib.sha256(chunk).hexdigest()
-        text = f"AWS4-HMAC-SHA256-PAYLOAD\n{claim.moment}\n{claim.scope}\n{previous}\n{empty}\n{digest}"
-        previous = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-        body += f"{len(chunk):x};chunk-signature={previous}\r\n".encode() + chunk + b"\r\n"
-    return body
-
-
-def test_signed_chunks_follow_from_each_other():
-    claim = sigv4.read_claim(signed("PUT", "/bucket/key", service="s3"))
-    body = chunked(claim, [b"a" * 70_000, b"tail"])
-    sigv4.check_chunks(claim, SECRET, body)
-    for broken in (body.replace(b"tail", b"tale"), body[:-100], body[70_100:], b"", b"zz\r\n"):
-        with pytest.raises(SignatureError):
-            sigv4.check_chunks(claim, SECRET, broken)

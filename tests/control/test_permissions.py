@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from hashlib import sha256
 from urllib.parse import quote, urlencode
+from zlib import crc32
 
 import pytest
 from botocore.auth import S3SigV4Auth, SigV4Auth
@@ -65,8 +68,13 @@ def send(node, credentials, service, method, path, body=b"", headers=None, host=
     request = AWSRequest(method, node.endpoint + path, headers=headers or {}, data=body)
     request.headers["Host"] = host or f"127.0.0.1:{node.port}"
     auth(credentials, service, "us-east-1").add_auth(request)
+    return exchange(node, method, path, request.headers, body)
+
+
+def exchange(node, method, path, headers, body):
+    """Send a request as it is; return status and body."""
     lines = [f"{method} {path} HTTP/1.1", "Connection: close", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     with node.connect() as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         received = b""
@@ -382,3 +390,68 @@ def test_too_much_is_said_before_a_signature_is_looked_at(guarded):
     found = refusal(ssm.put_parameter, Name="p", Value=large, Type="String")
     assert found[:2] == (413, "RequestEntityTooLargeException")
     assert refusal(iam.get_role, RoleName=large)[1] == "RequestEntityTooLarge"
+
+
+# --- bodies in chunks ---------------------------------------------------------------------------------------
+
+
+def signed_upload(node, contents, change):
+    """Sign a body chunk by chunk as AWS's documentation says; `change` sees it on its way."""
+    content = b"".join(contents)
+    headers = {
+        "x-amz-content-sha256": "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+        "x-amz-decoded-content-length": str(len(content)),
+        "x-amz-trailer": "x-amz-checksum-crc32",
+        "content-encoding": "aws-chunked",
+        "Host": f"127.0.0.1:{node.port}",
+    }
+    request = AWSRequest("PUT", f"{node.endpoint}/bucket/k", headers=headers)
+    signer = StreamingAuth(node.owner, "s3", "us-east-1")
+    signer.add_auth(request)
+    moment = request.headers["X-Amz-Date"]
+    scope = f"{moment}\n{moment[:8]}/us-east-1/s3/aws4_request"
+    empty, previous, body = sha256(b"").hexdigest(), request.headers["Authorization"][-64:], b""
+    for chunk in (*contents, b""):
+        text = f"AWS4-HMAC-SHA256-PAYLOAD\n{scope}\n{previous}\n{empty}\n{sha256(chunk).hexdigest()}"
+        previous = signer.signature(text, request)
+        body += f"{len(chunk):x};chunk-signature={previous}\r\n".encode() + chunk + b"\r\n" * bool(chunk)
+    trailer = f"x-amz-checksum-crc32:{b64encode(crc32(content).to_bytes(4, 'big')).decode()}"
+    text = (
+        f"AWS4-HMAC-SHA256-TRAILER\n{scope}\n{previous}\n{sha256(f'{trailer}{chr(10)}'.encode()).hexdigest()}"
+    )
+    body += f"{trailer}\r\nx-amz-trailer-signature:{signer.signature(text, request)}\r\n\r\n".encode()
+    return exchange(node, "PUT", "/bucket/k", request.headers, change(body))
+
+
+class StreamingAuth(S3SigV4Auth):
+    """Signs what stands in place of the body's digest."""
+
+    def payload(self, request):
+        return request.headers["x-amz-content-sha256"]
+
+    def _modify_request_before_signing(self, request):
+        SigV4Auth._modify_request_before_signing(self, request)
+
+    def signature(self, text, request):
+        request.context["timestamp"] = request.headers["X-Amz-Date"]
+        return super().signature(text, request)
+
+
+@pytest.mark.slow
+def test_a_body_in_signed_chunks_is_checked_to_its_end(guarded):
+    s3 = guarded.client_of("s3")
+    s3.create_bucket(Bucket="bucket")
+    contents = [b"a" * 400_000, b"tail"]
+    assert signed_upload(guarded, contents, lambda body: body)[0] == 200
+    assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"".join(contents)
+    last = b"0;chunk-signature="
+    for change, status, code in (
+        (lambda body: body.replace(b"tail", b"tale"), 403, b"SignatureDoesNotMatch"),
+        (lambda body: body.replace(b"crc32:", b"crc32:A"), 403, b"SignatureDoesNotMatch"),
+        (lambda body: body[: body.index(b"x-amz-checksum")] + b"\r\n", 400, b"MalformedTrailerError"),
+        (lambda body: body[: body.index(last)], 400, b"IncompleteBody"),
+        (lambda body: b"4;" + body.split(b"4;", 1)[1], 400, b"IncompleteBody"),
+    ):
+        found = signed_upload(guarded, contents, change)
+        assert (found[0], code in found[1]) == (status, True), found
+    assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"".join(contents)

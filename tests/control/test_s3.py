@@ -132,9 +132,9 @@ def test_content_that_is_not_what_its_checksum_says(s3):
     assert refused(s3.put_object, **at, ContentMD5="AAAAAAAAAAAAAAAAAAAAAA==") == (400, "BadDigest")
 
 
-def test_a_body_in_signed_chunks(node, s3):
+def test_a_body_in_chunks(node, s3):
     # As the SDKs for Java, Go and JavaScript send it.
-    chunks = b"5;chunk-signature=00\r\nhello\r\n6\r\n world\r\n0\r\n"
+    chunks = b"5\r\nhello\r\n6\r\n world\r\n0\r\n"
     headers = {
         "x_amz_content_sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
         "Content_Encoding": "aws-chunked",
@@ -148,8 +148,13 @@ def test_a_body_in_signed_chunks(node, s3):
     assert "ContentEncoding" not in found
     wrong = chunks + b"x-amz-checksum-crc32:AAAAAA==\r\n\r\n"
     assert b"BadDigest" in node.raw("PUT", "/bucket/k", wrong, **headers)[2]
-    for broken in (b"", b"5\r\nhel", b"zz\r\n", b"-1\r\n", b"5\r\nhelloXX0\r\n"):
+    for broken in (b"", b"5\r\nhel", b"zz\r\n", b"-1\r\n", b"5\r\nhelloXX0\r\n", b"5\r\nhello\r\n"):
         assert b"IncompleteBody" in node.raw("PUT", "/bucket/k", broken, **headers)[2]
+    assert b"MalformedTrailerError" in node.raw("PUT", "/bucket/k", chunks + b"\r\n", **headers)[2]
+    length = {"x_amz_decoded_content_length": "12"}
+    assert b"IncompleteBody" in node.raw("PUT", "/bucket/k", whole, **headers, **length)[2]
+    unknown = headers | {"x_amz_content_sha256": "STREAMING-SOMETHING"}
+    assert b"InvalidArgument" in node.raw("PUT", "/bucket/k", whole, **unknown)[2]
 
 
 def test_lists_come_in_pages(s3):

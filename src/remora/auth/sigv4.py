@@ -2,13 +2,12 @@
 Signature Version 4: what a request claims, and whether the claim is true.
 
 Pure: bytes and a moment in, a verdict out. A signature in the Authorization header and one in the query
-(presigned) are read alike; a body that comes in signed chunks is checked chunk by chunk by `Chunks`.
+(presigned) are read alike; a body that comes in signed chunks is checked chunk by chunk by `chunks`.
 
 Within the time that AWS grants a clock (5 minutes to either side; a presigned URL its own lifetime) the same
 signed request may come twice, as it may there: the stock clients sign no more than the second of the call.
 
-Source: AWS, "Signature Version 4 signing process", "Authenticating requests: using query parameters",
-"Signature calculations for the authorization header: transferring payload in multiple chunks".
+Source: AWS, "Signature Version 4 signing process", "Authenticating requests: using query parameters".
 """
 
 from __future__ import annotations
@@ -31,13 +30,10 @@ SKEW_S: Final = 300
 """How far the caller's clock may be from the node's."""
 PRESIGNED_S_MAX: Final = 604_800
 UNSIGNED: Final = "UNSIGNED-PAYLOAD"
-SIGNED_CHUNKS: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
-"""In place of a body's digest if each of its chunks is signed, perhaps with `-TRAILER` behind it."""
-_EMPTY: Final = hashlib.sha256(b"").hexdigest()
+EMPTY_DIGEST: Final = hashlib.sha256(b"").hexdigest()
 _CREDENTIAL: Final = re.compile(r"([^/,\s]+)/(\d{8})/([^/,\s]*)/([^/,\s]*)/aws4_request")
 _PARTS: Final = re.compile(r"(Credential|SignedHeaders|Signature)=([^,\s]*)")
 _DATE: Final = "%Y%m%dT%H%M%SZ"
-_CHUNK_HEAD: Final = re.compile(rb"([0-9a-fA-F]{1,16});chunk-signature=([0-9a-f]{64})")
 
 MISMATCH: Final = (
     "The request signature we calculated does not match the signature you provided. "
@@ -144,7 +140,7 @@ def verify(claim: Claim, secret: str, request: Signed, payload_digest: str, now_
             text = f"'{name.decode('latin-1')}' must be a 'SignedHeader' in the AWS Authorization."
             raise SignatureError("InvalidSignatureException", text)
     digest = hashlib.sha256(_canonical(claim, request, payload_digest)).hexdigest()
-    signature = _sign(claim, secret, f"{ALGORITHM}\n{claim.moment}\n{claim.scope}\n{digest}")
+    signature = sign(claim, secret, f"{ALGORITHM}\n{claim.moment}\n{claim.scope}\n{digest}")
     if not hmac.compare_digest(signature, claim.signature):
         raise SignatureError("InvalidSignatureException", MISMATCH)
 
@@ -159,7 +155,7 @@ def payload_digest(claim: Claim, request: Signed, body: bytes) -> str:
         SignatureError: XAmzContentSHA256Mismatch if the header names another body.
     """
     if claim.service != "s3":
-        return hashlib.sha256(body).hexdigest() if body else _EMPTY
+        return hashlib.sha256(body).hexdigest() if body else EMPTY_DIGEST
     named = (_header(request, b"x-amz-content-sha256") or b"").decode("latin-1")
     if not named:
         return UNSIGNED
@@ -169,37 +165,6 @@ def payload_digest(claim: Claim, request: Signed, body: bytes) -> str:
         text = "The provided 'x-amz-content-sha256' header does not match what was computed."
         raise SignatureError("XAmzContentSHA256Mismatch", text)
     return named
-
-
-def check_chunks(claim: Claim, secret: str, body: bytes) -> None:
-    """
-    Check the signatures of a body that came as `aws-chunked` in signed chunks.
-
-    What follows the last chunk (checksums) is not signed here: it is compared with content that is.
-
-    Raises:
-        SignatureError: InvalidSignatureException for a wrong chunk, IncompleteBody for a cut one.
-    """
-    previous, at, size = claim.signature, 0, -1
-    while size:
-        end = body.find(b"\r\n", at)
-        head = _CHUNK_HEAD.fullmatch(body[at:end]) if end >= 0 else None
-        if head is None:
-            raise SignatureError("IncompleteBody", "The request body terminated unexpectedly")
-        size = int(head[1], 16)
-        chunk = body[end + 2 : end + 2 + size]
-        if len(chunk) < size:
-            raise SignatureError("IncompleteBody", "The request body terminated unexpectedly")
-        previous = _check_chunk(claim, secret, previous, chunk, head[2].decode())
-        at = end + 2 + size + 2
-
-
-def _check_chunk(claim: Claim, secret: str, previous: str, chunk: bytes, signature: str) -> str:
-    digest = hashlib.sha256(chunk).hexdigest()
-    text = f"{ALGORITHM}-PAYLOAD\n{claim.moment}\n{claim.scope}\n{previous}\n{_EMPTY}\n{digest}"
-    if not hmac.compare_digest(_sign(claim, secret, text), signature):
-        raise SignatureError("InvalidSignatureException", MISMATCH)
-    return signature
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -330,7 +295,8 @@ def _without_dots(path: str) -> str:
     return f"/{'/'.join(kept)}{end}"
 
 
-def _sign(claim: Claim, secret: str, text: str) -> str:
+def sign(claim: Claim, secret: str, text: str) -> str:
+    """Return the signature of a text, hexadecimal, by a key for the scope of a claim."""
     key = _signing_key(secret, claim.date, claim.region, claim.service)
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 

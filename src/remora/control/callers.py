@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from remora.auth import sigv4
+from remora.auth import chunks, sigv4
+from remora.auth.chunks import ChunksError
 from remora.auth.keys import KeysError
 from remora.auth.sigv4 import SignatureError
+from remora.control.services.s3_bodies import chunks_of
 
 if TYPE_CHECKING:
     from remora.auth.keys import KeyFile
@@ -90,19 +92,22 @@ class Callers:
         self._check_scope(claim, service)
         known = self._find(claim)
         if len(exchange.body) < _LARGE_BODY_BYTES:
-            self._verify(claim, known.secret, request, exchange.body)
+            self._verify(claim, known.secret, request, exchange)
         else:
-            await asyncio.to_thread(self._verify, claim, known.secret, request, exchange.body)
+            await asyncio.to_thread(self._verify, claim, known.secret, request, exchange)
         if known.expires_ms is not None and known.expires_ms <= self._clock.wall_ms():
             text = "The security token included in the request is expired"
             raise SignatureError("ExpiredTokenException", text)
         return known.caller
 
-    def _verify(self, claim: sigv4.Claim, secret: str, request: sigv4.Signed, body: bytes) -> None:
-        digest = sigv4.payload_digest(claim, request, body)
+    def _verify(self, claim: sigv4.Claim, secret: str, request: sigv4.Signed, exchange: Exchange) -> None:
+        digest = sigv4.payload_digest(claim, request, exchange.body)
         sigv4.verify(claim, secret, request, digest, self._clock.wall_ms() / 1000)
-        if digest.startswith(sigv4.SIGNED_CHUNKS):
-            sigv4.check_chunks(claim, secret, body)
+        if digest in (chunks.SIGNED, chunks.SIGNED_WITH_TRAILER):
+            try:
+                chunks.check_chunks(claim, secret, chunks_of(exchange))
+            except ChunksError as error:
+                raise SignatureError(error.code, error.message) from error
 
     def _check_scope(self, claim: sigv4.Claim, service: str) -> None:
         if claim.service != service:

@@ -45,7 +45,13 @@ _FORMER: Final = {
     "RequestEntityTooLargeException": "RequestEntityTooLarge",
 }
 """What the services that answer in XML call an error."""
-_STATUSES: Final = {"EntityTooLarge": 400, "RequestEntityTooLarge": 413}
+_STATUSES: Final = {
+    "EntityTooLarge": 400,
+    "IncompleteBody": 400,
+    "MalformedTrailerError": 400,
+    "RequestEntityTooLarge": 413,
+    "XAmzContentSHA256Mismatch": 400,
+}
 """HTTP statuses of their errors but 403."""
 
 
@@ -74,9 +80,9 @@ class Gate:
             if service != LAMBDA:
                 exchange.slot = caller  # for services that tell callers apart
         except SignatureError as error:
-            self._refuse(exchange, service, ApiError(error.code, error.message))
+            self._refuse(exchange, service, error.code, error.message)
         except ApiError as error:
-            self._refuse(exchange, service, error)
+            self._refuse(exchange, service, error.code, error.message or "")
         else:
             return True
         return False
@@ -155,19 +161,18 @@ class Gate:
             found += statements(msgspec.json.decode(document))
         return found
 
-    def _refuse(self, exchange: Exchange, service: str, error: ApiError) -> None:
+    def _refuse(self, exchange: Exchange, service: str, code: str, message: str) -> None:
         request_id = self._control.new_id()
         if service == LAMBDA:
-            write_error(exchange, request_id, error)
+            write_error(exchange, request_id, ApiError(code, message))
             return
-        message = error.message or ""
         headers = [(b"x-amzn-RequestId", request_id.encode())]
         if sends_document(exchange, service):
-            status = error.status if error.status == 413 else 400
-            body = msgspec.json.encode({"__type": error.code, "message": message})
+            status = 413 if code == "RequestEntityTooLargeException" else 400
+            body = msgspec.json.encode({"__type": code, "message": message})
             exchange.respond(status, [(b"Content-Type", b"application/x-amz-json-1.1"), *headers], body)
             return
-        code = _FORMER.get(error.code, error.code)
+        code = _FORMER.get(code, code)
         if service == "s3" and code == "RequestEntityTooLarge":
             code = "EntityTooLarge"
         text = f"<Code>{code}</Code><Message>{xml.text(message)}</Message>"

@@ -12,13 +12,16 @@ import hashlib
 import zlib
 from typing import TYPE_CHECKING, Final
 
+from remora.auth.chunks import KINDS, ChunksError, read_chunks
 from remora.resources.buckets import S3Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from remora.auth.chunks import Chunked
     from remora.http.exchange import Exchange
 
+_DECLARED: Final = b"x-amz-content-sha256"
 _DIGESTS: Final[dict[bytes, Callable[[bytes], bytes]]] = {
     b"content-md5": lambda content: hashlib.md5(content, usedforsecurity=False).digest(),
     b"x-amz-checksum-crc32": lambda content: zlib.crc32(content).to_bytes(4, "big"),
@@ -35,9 +38,13 @@ def content_of(exchange: Exchange) -> bytes:
         S3Error: If its chunks are broken, or it is not what its checksums say.
     """
     content, trailers = exchange.body, dict(exchange.trailers)
-    declared = exchange.header(b"x-amz-content-sha256") or b""
+    declared = exchange.header(_DECLARED) or b""
     if declared.startswith(b"STREAMING-"):
-        content, trailers = _without_chunks(content)
+        try:
+            chunked = chunks_of(exchange)
+        except ChunksError as error:
+            raise S3Error(error.code, error.message) from error
+        content, trailers = chunked.content(), dict(chunked.trailers)
     elif len(declared) == 64 and hashlib.sha256(content).hexdigest().encode() != declared:
         text = "The provided 'x-amz-content-sha256' header does not match what was computed."
         raise S3Error("XAmzContentSHA256Mismatch", text)
@@ -51,28 +58,21 @@ def content_of(exchange: Exchange) -> bytes:
     return content
 
 
-def _without_chunks(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """Take a body out of `aws-chunked`; the signatures of its chunks are not looked at."""
-    pieces: list[bytes] = []
-    at = 0
-    while True:
-        end = body.find(b"\r\n", at)
-        try:
-            size = int(body[at:end].partition(b";")[0], 16)
-        except ValueError as error:
-            raise _incomplete() from error
-        if end < 0 or size < 0:
-            raise _incomplete()
-        at = end + 2
-        if not size:
-            break
-        pieces.append(body[at : at + size])
-        if body[at + size : at + size + 2] != b"\r\n":
-            raise _incomplete()
-        at += size + 2
-    lines = [line.partition(b":") for line in body[at:].split(b"\r\n") if line]
-    return b"".join(pieces), {name.lower(): value.strip() for name, _, value in lines}
+def chunks_of(exchange: Exchange) -> Chunked:
+    """
+    Return the body of a request whose `x-amz-content-sha256` says that it comes in chunks.
 
-
-def _incomplete() -> S3Error:
-    return S3Error("IncompleteBody", "The request body terminated unexpectedly")
+    Raises:
+        ChunksError: If it does not, or not as it should.
+    """
+    kind = (exchange.header(_DECLARED) or b"").decode("latin-1")
+    if kind not in KINDS:
+        raise ChunksError(
+            "InvalidArgument", f"x-amz-content-sha256 must be one of {', '.join(KINDS)}, not {kind}"
+        )
+    return read_chunks(
+        kind,
+        exchange.body,
+        length=exchange.header(b"x-amz-decoded-content-length") or b"",
+        announced=exchange.header(b"x-amz-trailer") or b"",
+    )
