@@ -4,6 +4,13 @@ SHELL = /bin/sh
 BIN = .venv/bin
 SETUP = PYTHON="$(PYTHON)" tools/setup
 ARGS ?=
+DRIVER ?=
+
+# DRIVER=oci:crun makes the tests that need just any isolating driver use that one; without it, the default.
+ifneq ($(DRIVER),)
+export REMORA_DRIVER = $(word 1,$(subst :, ,$(DRIVER)))
+export REMORA_OCI_RUNTIME = $(word 2,$(subst :, ,$(DRIVER)))
+endif
 
 .DEFAULT_GOAL = help
 .PHONY: help demo test test-fast test-slow check conformance bench format clean

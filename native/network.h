@@ -50,7 +50,10 @@ static struct rtattr *put_attribute(struct order *order, uint16_t type, const vo
     return attribute;
 }
 
-static struct rtattr *begin_nest(struct order *order, uint16_t type) { return put_attribute(order, type, NULL, 0); }
+/* New kernels (seen: 7.2) refuse settings of a device in a nest that is not marked as one. */
+static struct rtattr *begin_nest(struct order *order, uint16_t type) {
+    return put_attribute(order, type | NLA_F_NESTED, NULL, 0);
+}
 
 static void end_nest(struct order *order, struct rtattr *nest) {
     nest->rta_len = (uint16_t)(order->bytes + order->head.nlmsg_len - (uint8_t *)nest);

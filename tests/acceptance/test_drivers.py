@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 WITHOUT_RIGHTS = ROOTLESS if os.geteuid() == 0 else ()
 KINDS = {
     "process": (("--driver", "process"), ()),
-    "rootless": ((), WITHOUT_RIGHTS),
+    "rootless": (("--driver", "bubblewrap"), WITHOUT_RIGHTS),
 }
 pytestmark = pytest.mark.slow
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from tests.chosen import monitor
 
 from .leftovers import command_of, processes_of
 from .nodes import eventually
@@ -114,9 +115,9 @@ return told
     assert node.invoke(name).payload["other"] == "HTTP/1.1 400"
 
 
-@pytest.mark.parametrize("word", ["bwrap", "remora/init", "bootstrap.py"])
+@pytest.mark.parametrize("word", [monitor(), "remora/init", "bootstrap.py"])
 def test_whatever_is_killed_from_outside_is_one_environments_trouble(node, function, word):
-    # Given an idle environment, of which bubblewrap, pid 1 or the runtime is killed from outside
+    # Given an idle environment, of which the monitor, pid 1 or the runtime is killed from outside
     name, other = function(does={"watcher": {}}), function()
     told = node.invoke(name, tail=True).payload
     node.invoke(other)

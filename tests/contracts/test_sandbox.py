@@ -7,14 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 
 import pytest
 import uvloop
+from tests.chosen import usable_oci_runtimes
 
-from remora.sandbox.base import SandboxError, SandboxPlan
+from remora.sandbox.base import SandboxPlan
 from remora.sandbox.bubblewrap import BubblewrapDriver
 from remora.sandbox.cgroups import group_name
 from remora.sandbox.hierarchies import find_hierarchies
@@ -23,21 +23,7 @@ from remora.sandbox.process import ProcessDriver
 from remora.testing.contracts.sandbox import CHECKS, Bench, Living, Recorder, processes_with, read_some
 
 DRIVERS = {"bubblewrap": BubblewrapDriver, "process": ProcessDriver}
-OCI_RUNTIMES = ("runc", "crun")
-
-
-def can_run(runtime):
-    """Tell whether an OCI runtime works here: it needs root, and crun refuses hybrid cgroup hierarchies."""
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            OciDriver(Path(directory), "test", runtime).check()
-        except SandboxError:
-            return False
-    return True
-
-
-if os.geteuid() == 0:
-    DRIVERS |= {f"oci-{each}": partial(OciDriver, runtime=each) for each in OCI_RUNTIMES if can_run(each)}
+DRIVERS |= {f"oci-{each}": partial(OciDriver, runtime=each) for each in usable_oci_runtimes()}
 
 
 @pytest.fixture(params=DRIVERS)

@@ -58,6 +58,10 @@ def test_people_read_lines_with_remedies():
         (IN_MEMORY, "loop devices"),
         (NO_NAME_SERVER, "resolv.conf"),
         ("no permission for cgroup control memory (…): memory sizes are not enforced", "Delegate=yes"),
+        (
+            "no permission for cgroup control cpu (app.slice was given no cpu): …",
+            "Delegate=cpu io memory pids",
+        ),
         ("the network policy nat cannot be had: nft is not installed (package nftables)", "nftables"),
         ("something new", ""),
     ],

@@ -15,6 +15,7 @@ from tests.acceptance.conftest import running, start  # noqa: F401 - a fixture
 from tests.acceptance.leftovers import command_of, leftovers, private_namespaces, processes_in, processes_of
 from tests.acceptance.nodes import Node, eventually, unique
 from tests.acceptance.packages import RUNTIME, zip_of
+from tests.chosen import monitor
 
 from remora.sandbox.cgroups import digest_of
 
@@ -109,10 +110,10 @@ def test_while_a_node_lives_nothing_piles_up(tmp_path: Path) -> None:
         remove_environments(node, name)
         before = descriptors_of(node)
 
-        # When environments end in every way: pid 1 or bubblewrap killed, /tmp full or busy, or just like that
-        for how in ("fill", "hold", "remora/init", "bwrap", "nothing"):
+        # When environments end in every way: pid 1 or its monitor killed, /tmp full or busy, or just so
+        for how in ("fill", "hold", "remora/init", monitor(), "nothing"):
             node.invoke(name, {how: 1})
-            for pid in processes_of(data) if how in ("remora/init", "bwrap") else ():
+            for pid in processes_of(data) if how in ("remora/init", monitor()) else ():
                 if how in command_of(pid) and pid != node.info["pid"]:
                     os.kill(pid, signal.SIGKILL)
             remove_environments(node, name)

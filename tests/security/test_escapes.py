@@ -6,7 +6,6 @@ import ctypes
 import importlib.util
 import json
 import os
-import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,17 +17,17 @@ import pytest
 from tests.acceptance.conftest import running
 from tests.acceptance.nodes import ROOTLESS, Node, unique
 from tests.acceptance.packages import PROBE, RUNTIME, compiled, zip_directory, zip_of
+from tests.chosen import usable_oci_runtimes
 
 from .escapes import PROGRAM, SCRIPT, Escape
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 HERE = Path(__file__).parent
 KINDS = {
-    "bubblewrap": ((), ()),
-    "bubblewrap-rootless": ((), ROOTLESS),
+    "bubblewrap": (("--driver", "bubblewrap"), ()),
+    "bubblewrap-rootless": (("--driver", "bubblewrap"), ROOTLESS),
 }
-if os.geteuid() == 0 and shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin"):
-    KINDS["oci-runc"] = (("--driver", "oci"), ())
+KINDS |= {f"oci-{each}": (("--driver", "oci", "--oci-runtime", each), ()) for each in usable_oci_runtimes()}
 _SHARED_MEMORY_KEY = 0x52454D4F
 _CREATE_FOR_ALL = 0o1000 | 0o666
 

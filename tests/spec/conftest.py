@@ -1,4 +1,4 @@
-"""A stage of real processes, in the default sandbox."""
+"""A stage of real processes, in the sandboxes of the driver under test."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from tests.chosen import chosen_driver
 
 from remora.node.drivers import sandbox_driver
 from remora.testing.stage import open_stage
@@ -26,7 +27,7 @@ def written(program):
 @pytest.fixture
 def limited(tmp_path: Path):
     """Tell what cgroups limit for this user, of `memory` and `pids`: else limits of each process stand in."""
-    missing = "\n".join(sandbox_driver("bubblewrap", tmp_path / "environments", "spec").check())
+    missing = "\n".join(sandbox_driver(chosen_driver(), tmp_path / "environments", "spec").check())
     texts = {"memory": "memory sizes are not enforced", "pids": "number of processes is not limited"}
     return {control for control, text in texts.items() if text not in missing}
 
@@ -45,7 +46,7 @@ def real(tmp_path: Path):
         programs = {"task/bootstrap": runtime, **(more or {})}
         programs |= {f"opt/extensions/{name}": text for name, text in (extensions or {}).items()}
         texts = {path: written(text) for path, text in programs.items()}
-        driver = sandbox_driver("bubblewrap", tmp_path / "environments", "spec")
+        driver = sandbox_driver(chosen_driver(), tmp_path / "environments", "spec")
         async with open_stage(tmp_path, driver, texts, **{"timeout_s": PATIENCE_S, **members}) as it:
             yield it
 

@@ -5,6 +5,7 @@ import os
 import resource
 
 import pytest
+from tests.chosen import chosen_driver
 
 from remora.node.oneshot import RunRequest, run_once
 from remora.runtimes.catalog import Runtimes, default_cache
@@ -243,7 +244,7 @@ def test_a_managed_runtime_without_its_wrapper(tmp_path, run, mode, code, text):
     name = next(name for name in Runtimes(default_cache(), "us-east-1").names() if name.startswith("python"))
     variables = {"AWS_LAMBDA_EXEC_WRAPPER": "/var/task/w"}
     request = RunRequest(
-        function, "app.handler", name, (), b"{}", 1, 10, 128, variables, "bubblewrap", "none"
+        function, "app.handler", name, (), b"{}", 1, 10, 128, variables, chosen_driver(), "none"
     )
     lines = []
     report = run(run_once(request, lines.append))

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from textwrap import dedent
 
 import pytest
+from tests.chosen import chosen_driver
 
 from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Failure
@@ -44,7 +45,7 @@ def held(tmp_path, layout):
     async def make(module, extensions=None, **members):
         files = {f"opt/extensions/{name}": written(text) for name, text in (extensions or {}).items()}
         files["task/app.py"] = dedent(module)
-        driver = sandbox_driver("bubblewrap", tmp_path / "environments", "spec")
+        driver = sandbox_driver(chosen_driver(), tmp_path / "environments", "spec")
         members = {"runtime": OWN, "handler": "app.handler", "layout": layout, "timeout_s": 30, **members}
         async with open_held(tmp_path, driver, files, **members) as it:
             yield it

@@ -33,6 +33,10 @@ _REMEDIES = (
     ("on no disk known", "nothing if it is in memory; else keep the data (--data) on a disk of this machine"),
     ("page cache", "boot with cgroups of version 2"),
     ("hybrid mode", "boot with systemd.unified_cgroup_hierarchy=1, or use runc"),
+    (
+        "was given no",
+        "as root: systemctl edit user@.service, [Service] Delegate=cpu io memory pids; then log in anew",
+    ),
     ("cgroup", f"run as root; or, as an ordinary user where cgroups are version 2: {_DELEGATE}"),
     ("files of /tmp", "run as root, with loop devices (modprobe loop) and mkfs.ext4 (package e2fsprogs)"),
     ("nft", "install the package nftables"),

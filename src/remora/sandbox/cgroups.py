@@ -19,10 +19,12 @@ import os
 from typing import TYPE_CHECKING
 
 from remora.sandbox.base import SandboxError
+from remora.sandbox.delegation import stepped_aside
 from remora.sandbox.hierarchies import (
     CONTROLS,
     Rules,
     choose_hierarchies,
+    is_own,
     may_enter,
     plan_settings,
     possible_bases,
@@ -234,7 +236,8 @@ class NodeGroup:
             try:
                 if not may_enter(hierarchy, base):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(base))
-                self._try(control, hierarchy.version, parent)
+                with stepped_aside(base) if is_own(hierarchy, base) else contextlib.nullcontext():
+                    self._try(control, hierarchy.version, parent)
             except OSError as error:
                 reason = reason or error
             else:
@@ -353,7 +356,10 @@ def _write(file: Path, text: str) -> None:
 def _enable(group: Path, control: str) -> None:
     """Let the children of a v2 group have a control, unless they have it."""
     if control not in (group / "cgroup.subtree_control").read_text().split():
-        _write(group / "cgroup.subtree_control", f"+{control}")
+        try:
+            _write(group / "cgroup.subtree_control", f"+{control}")
+        except FileNotFoundError as error:
+            raise OSError(f"{group.name} was given no {control}") from error
 
 
 def _pids_of(directories: set[Path]) -> list[int]:

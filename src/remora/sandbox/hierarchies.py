@@ -19,6 +19,8 @@ from typing import Final, Literal
 CpuLimit = Literal["share", "strict"]
 
 CONTROLS = ("memory", "cpu", "pids", "io", "freezer")
+ASIDE = "remora.node"
+"""The group of version 2 into which a node steps aside; see `remora.sandbox.delegation`."""
 MEMORY_MIB_PER_CPU = 1769
 """Memory that comes with one vCPU. Source: AWS Lambda Developer Guide, "Configure Lambda function memory"."""
 PIDS_MAX = 1024
@@ -116,15 +118,21 @@ def possible_bases(hierarchy: Hierarchy) -> list[Path]:
     """
     Return the groups below which a node's group may lie: this process's own, then those above it.
 
-    In version 2 a group that has processes cannot give controllers to its children, so the own group of a
-    shell in a terminal will not do; but where systemd has delegated a subtree to the user, one above does.
+    In version 2 a group that has processes cannot give controllers to its children, so the own group will
+    not do unless this process can step aside; but where systemd has delegated a subtree, one above does.
     """
-    bases = [hierarchy.own]
+    own = hierarchy.own.parent if hierarchy.own.name == ASIDE else hierarchy.own
+    bases = [own]
     if hierarchy.version == 2:
-        bases += [above for above in hierarchy.own.parents if above.is_relative_to(hierarchy.root)]
+        bases += [above for above in own.parents if above.is_relative_to(hierarchy.root)]
     elif hierarchy.own != hierarchy.root:
         bases.append(hierarchy.root)
     return bases
+
+
+def is_own(hierarchy: Hierarchy, base: Path) -> bool:
+    """Tell whether `base` is the group of version 2 that this process is in."""
+    return hierarchy.version == 2 and base == hierarchy.own
 
 
 def may_enter(hierarchy: Hierarchy, base: Path) -> bool:

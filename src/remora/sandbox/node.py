@@ -17,6 +17,7 @@ from remora.sandbox.cgroups import (
     leftover_groups,
     sweep_groups,
 )
+from remora.sandbox.delegation import enter_own_scope
 from remora.sandbox.directory import remove_tree
 from remora.sandbox.disks import weights_for
 from remora.sandbox.hierarchies import Rules, choose_hierarchies, find_hierarchies
@@ -80,7 +81,10 @@ class SandboxesOfNode:
         if self._known_group is None:
             name = group_name(self._environments, self._node)
             rules = Rules(self._cpu, self._weights_file())
-            group = NodeGroup(name, self._hierarchies, is_root=os.geteuid() == 0, rules=rules)
+            is_root = os.geteuid() == 0
+            group = NodeGroup(name, self._hierarchies, is_root=is_root, rules=rules)
+            if not is_root and not group.has("memory") and self._is_moved():
+                group = NodeGroup(name, self._hierarchies, is_root=is_root, rules=rules)
             self._known_group, self._missing = group, (*self._missing, *group.missing)
         return self._known_group
 
@@ -97,6 +101,14 @@ class SandboxesOfNode:
     def is_living(self, name: str) -> bool:
         """Tell whether a sandbox is one of ours, or is being made or removed."""
         return name in self._living
+
+    def _is_moved(self) -> bool:
+        """Have this process moved to where an ordinary user may set limits, if there is such a place."""
+        hierarchy = choose_hierarchies(self._hierarchies).get("memory")
+        if hierarchy is None or hierarchy.version != 2 or not enter_own_scope():
+            return False
+        self._hierarchies = find_hierarchies()
+        return True
 
     def missing(self) -> tuple[str, ...]:
         """
