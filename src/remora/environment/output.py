@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -158,6 +159,10 @@ class Output:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._reader, self.drain)
 
+    def fileno(self) -> int:
+        """Return the descriptor that is read from; -1 when it is closed."""
+        return self._reader
+
     def close_writer(self) -> None:
         """Close our copy of the writer, once the process has its own."""
         os.close(self.writer)
@@ -210,6 +215,8 @@ class Outputs:
     def __init__(self, printers: Printers) -> None:
         self._printers = printers
         self._outputs: dict[str, tuple[Output, ...]] = {}
+        self._poll = select.poll()
+        self._polled: dict[int, Output] = {}
 
     def open(self, process: str, *, has_log_channel: bool = False) -> tuple[Output, ...]:
         """Return the streams of a new process: standard output, standard error, perhaps the log channel."""
@@ -218,16 +225,21 @@ class Outputs:
             cutters.append(Frames(self._printers.logged))
         outputs = tuple(Output(cutter) for cutter in cutters)
         self._outputs[process] = outputs
+        for output in outputs:
+            self._poll.register(output, select.POLLIN)
+            self._polled[output.fileno()] = output
         return outputs
 
     def _lines(self, process: str) -> Lines:
         return Lines(lambda lines, end: self._printers.printed(process, lines, end))
 
     def drain(self) -> None:
-        """Take what has been printed so far."""
-        for outputs in tuple(self._outputs.values()):
-            for output in outputs:
-                output.drain()
+        """Take what has been printed so far; if that is nothing, as mostly, one system call tells."""
+        for descriptor, _ in self._poll.poll(0):
+            output = self._polled[descriptor]
+            output.drain()
+            if output.fileno() < 0:
+                self._poll.unregister(descriptor)
 
     def drain_process(self, process: str) -> None:
         """Take what one process has printed so far."""
@@ -241,3 +253,4 @@ class Outputs:
             for output in outputs:
                 output.close()
         self._outputs.clear()
+        self._poll, self._polled = select.poll(), {}
