@@ -13,7 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.control.power_cut import ROLE, Node, package
+from tests.control.changes import ROLE, package
+from tests.control.power_cut import Node
 
 from remora.control.operations.call import Call
 from remora.control.operations.offered import HANDLERS

@@ -13,45 +13,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import itertools
 import os
 import signal
 import sqlite3
 import sys
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from tests.control.changes import scenario
 
 from remora.control.context import ControlSettings
 from remora.control.opening import open_control
-from remora.control.operations.call import Call
-from remora.control.operations.offered import HANDLERS
-from remora.control.services.iam import Iam
-from remora.control.services.s3 import S3
+from remora.pool.base import ProvisionedStatus
 from remora.resources.names import Place
 from remora.resources.view import _TABLES
 from remora.runtimes.layout import RuntimeLayout
 from remora.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
     from remora.control.context import Control
     from remora.resources.view import View
 
 Dump = tuple[str, ...]
-
-ROLE = "arn:aws:iam::000000000000:role/r"
-
-
-def package(text: str) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("h.py"), text)
-    return buffer.getvalue()
 
 
 def dump(view: View) -> Dump:
@@ -89,19 +76,9 @@ class Pool:
     def retire(self, function_arn: str, version: str | None = None) -> None: ...
 
 
-class Request:
-    """As much of an exchange as S3 needs."""
-
-    is_oversized, trailers, is_open = False, (), True
-
-    def __init__(self, method: bytes, path: bytes, body: bytes = b"", query: bytes = b"") -> None:
-        self.method, self.path, self.body, self.query, self.headers = method, path, body, query, []
-        self.answer = (0, b"")
-
-    def header(self, name: bytes) -> None: ...
-
-    def respond(self, status: int, headers: object, body: bytes) -> None:
-        self.answer = (status, body)
+class Provisioning:
+    def status(self, function: str, qualifier: str) -> ProvisionedStatus:
+        return ProvisionedStatus("READY", 1, 1)
 
 
 class Node:
@@ -128,6 +105,7 @@ class Node:
             clock=Clock(),
             new_id=lambda: f"00000000-0000-4000-8000-{next(self._numbers):012d}",
             spawn=self._spawn,
+            provisioning=Provisioning(),
         )
 
     async def settle(self) -> None:
@@ -136,48 +114,6 @@ class Node:
 
 
 # --- what is done -------------------------------------------------------------------------------------------
-
-
-def scenario(control: Control) -> list[Callable[[], Awaitable[object]]]:
-    def call(name: str, **request: Any) -> Callable[[], Awaitable[object]]:
-        return lambda: HANDLERS[name](control, Call(request, "http://x"))
-
-    s3, iam = S3(control), Iam(control)
-
-    def send(*parts: bytes) -> Callable[[], Awaitable[object]]:
-        async def run() -> object:
-            request = Request(*parts)
-            await s3.answer(request)
-            assert request.answer[0] < 300, request.answer
-            return request.answer
-
-        return run
-
-    f = {"FunctionName": "f"}
-    create = {"Runtime": "python3.12", "Handler": "h.h", "Role": ROLE}
-    trust = '{"Statement":[]}'
-    layer = "arn:aws:lambda:us-east-1:000000000000:layer:l:1"
-    return [
-        lambda: iam.create_role({"RoleName": "r", "AssumeRolePolicyDocument": trust}, None),
-        call("PublishLayerVersion", LayerName="l", Content={"ZipFile": package("layer")}),
-        call("CreateFunction", **f, **create, Code={"ZipFile": package("one")}, Layers=[layer], Publish=True),
-        call("CreateAlias", **f, Name="live", FunctionVersion="1"),
-        call("AddPermission", **f, Qualifier="live", StatementId="s", Action="lambda:*", Principal="*"),
-        call("UpdateFunctionCode", **f, ZipFile=package("two")),
-        call("PublishVersion", **f),
-        call("UpdateAlias", **f, Name="live", FunctionVersion="2"),
-        call("DeleteFunction", **f, Qualifier="1"),
-        call("PutFunctionEventInvokeConfig", **f, MaximumRetryAttempts=0),
-        send(b"PUT", b"/bucket"),
-        send(b"PUT", b"/bucket/a", package("three")),
-        send(b"PUT", b"/bucket/b", b"other"),
-        call("CreateFunction", FunctionName="g", **create, Code={"S3Bucket": "bucket", "S3Key": "a"}),
-        send(b"PUT", b"/bucket/a", b"replaced"),
-        call("UpdateFunctionConfiguration", **f, Layers=[]),
-        call("DeleteLayerVersion", LayerName="l", VersionNumber=1),
-        send(b"DELETE", b"/bucket/b"),
-        call("DeleteFunction", **f),
-    ]
 
 
 async def live(directory: Path, acknowledge: Callable[[], None], seen: Callable[[Dump], None]) -> None:
@@ -238,6 +174,10 @@ def undisturbed(directory: Path) -> list[tuple[int, Dump]]:
         count[0] += 1
 
     asyncio.run(live(directory, acknowledge, lambda state: states.append((count[0], state))))
+    made = {line.split()[0] for _, state in states for line in state}
+    assert made == set(_TABLES), f"the scenario makes no {set(_TABLES) - made}"
+    left = {line.split()[0] for line in states[-1][1]}
+    assert left == {"function", "layer", "session"}, f"the scenario leaves {left}"  # f, r, p … are deleted
     return states
 
 

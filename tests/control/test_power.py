@@ -24,9 +24,9 @@ def run(*command):
 
 @pytest.mark.slow
 def test_a_cut_of_the_power_loses_nothing_that_was_acknowledged(tmp_path):
-    """Every eleventh write is the last one; the soak takes every one."""
-    done = run(sys.executable, HERE / "power_cut.py", tmp_path, "3", "11")
-    assert int(re.fullmatch(r"(\d+) writes\n", done)[1]) > 100
+    """Every 23rd write is the last one; the soak takes every one."""
+    done = run(sys.executable, HERE / "power_cut.py", tmp_path, "3", "23")
+    assert int(re.fullmatch(r"(\d+) writes\n", done)[1]) > 300
 
 
 @pytest.mark.slow_soak
