@@ -8,11 +8,11 @@ unexpected is logged and becomes a ServiceException. A client that leaves does n
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from remora.control.answers import write_answer, write_error
+from remora.control.failures import explain
 from remora.control.front_door import LAMBDA, service_of
 from remora.control.operations.call import Call
 from remora.control.operations.downloads import PREFIX, download
@@ -21,7 +21,6 @@ from remora.control.operations.offered import HANDLERS, INVOKE, INVOKE_WITH_RESP
 from remora.spec import limits
 from remora.spec.errors import ApiError, not_found
 from remora.spec.lambda_api import Route
-from remora.store.base import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from remora.control.gate import Gate
     from remora.http.exchange import Exchange
 
-_log = logging.getLogger("remora.control")
 
 _BODY_BYTES_MAX: Final = {
     "CreateFunction": limits.CREATE_FUNCTION_BODY_BYTES_MAX,
@@ -140,18 +138,10 @@ class LambdaService:
 
     def _fail(self, exchange: Exchange, error: Exception) -> None:
         """Answer with what went wrong (called while that is handled)."""
-        if isinstance(error, ApiError):
-            answer = error
-        elif isinstance(error, StoreError):
-            _log.error("%s", error)
-            answer = ApiError("ServiceException", f"The change was not kept: {error}")
-        else:
-            _log.exception("%s %s failed", exchange.method, exchange.path)
-            text = "An internal error occurred; see the node's log."
-            if isinstance(error, OSError):
-                text = f"The disk could not be used: {error.strerror}"
-            answer = ApiError("ServiceException", text)
-        self._refuse(exchange, answer)
+        if not isinstance(error, ApiError):
+            what = f"{exchange.method.decode('latin-1')} {exchange.path.decode('latin-1')}"
+            error = ApiError("ServiceException", explain(what, error))
+        self._refuse(exchange, error)
 
     def _dispatch(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         if exchange.path.startswith(PREFIX):

@@ -6,12 +6,12 @@ Source: Smithy 2.0 specification, "AWS JSON 1.0 protocol" and "awsQueryCompatibl
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from remora.control.failures import explain
 from remora.spec import limits
 from remora.spec.errors import ApiError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from remora.http.exchange import Exchange, Header
     from remora.spec.rpc_api import RpcApi
 
-_log = logging.getLogger("remora.control")
 
 Handler = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
 """Performs one operation: members of the request in, members of the reply out."""
@@ -87,9 +86,8 @@ class Neighbour:
             self._refuse(exchange, ServiceError(code, error.message or "", error.status))
         except ServiceError as error:
             self._refuse(exchange, error)
-        except Exception:  # noqa: BLE001 - the boundary "HTTP request"
-            _log.exception("a request to %s failed", self._name)
-            text = "An internal error occurred; see the node's log."
+        except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
+            text = explain(f"a request to {self._name}", error)
             self._refuse(exchange, ServiceError("InternalServiceError", text, 500))
         else:
             self._write(exchange, 200, reply, ())

@@ -6,11 +6,11 @@ Source: Smithy 2.0 specification, "AWS Query protocol".
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
+from remora.control.failures import explain
 from remora.control.services.neighbour import ServiceError
 from remora.spec import limits, xml
 from remora.spec.errors import ApiError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from remora.http.exchange import Exchange, Header
     from remora.spec.xml_api import XmlApi
 
-_log = logging.getLogger("remora.control")
 
 QueryHandler = Callable[[dict[str, Any], "Exchange"], Awaitable[Mapping[str, Any]]]
 """Performs one operation: members of the request in, members of the reply out."""
@@ -61,9 +60,8 @@ class QueryService:
             status, document = self._refusal(ServiceError(code, error.message or ""), request_id)
         except ServiceError as error:
             status, document = self._refusal(error, request_id)
-        except Exception:  # noqa: BLE001 - the boundary "HTTP request"
-            _log.exception("a request to %s failed", self._name)
-            text = "An internal error occurred; see the node's log."
+        except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
+            text = explain(f"a request to {self._name}", error)
             status, document = self._refusal(ServiceError("InternalFailure", text, 500), request_id)
         headers: list[Header] = [
             (b"Content-Type", b"text/xml"),

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import quote
 
+from remora.control.failures import explain
 from remora.control.services.s3_bodies import content_of
 from remora.control.services.s3_requests import (
     SUBRESOURCES,
@@ -31,7 +31,6 @@ from remora.resources.neighbours import StoredObject, Upload, UploadedPart
 from remora.resources.view import Change, View
 from remora.spec import limits, xml, xml_api
 from remora.spec.errors import ApiError
-from remora.store.base import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -44,7 +43,6 @@ SERVICE: Final = "s3"
 Operations = dict[bytes, "Callable[[Request], Awaitable[None]]"]
 """By HTTP method."""
 
-_log = logging.getLogger("remora.control")
 
 _NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CHUNK_BYTES: Final = 256 * 1024
@@ -86,12 +84,8 @@ class S3:
         except ApiError:
             text = "The XML you provided was not well-formed or did not validate against our published schema"
             self._refuse(request, S3Error("MalformedXML", text))
-        except (StoreError, OSError) as error:
-            _log.error("a request to s3 failed: %s", error)
-            self._refuse(request, S3Error("InternalError", f"The change was not kept: {error}", 500))
-        except Exception:  # noqa: BLE001 - the boundary "HTTP request"
-            _log.exception("a request to s3 failed")
-            text = "We encountered an internal error. Please try again."
+        except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
+            text = explain("a request to s3", error)
             self._refuse(request, S3Error("InternalError", text, 500))
 
     def _operation(self, request: Request) -> Callable[[Request], Awaitable[None]]:
