@@ -400,6 +400,12 @@ class GuardedNode(Node):
     def client_of(self, service: str, credentials: Credentials | None = None, **config: Any) -> Any:
         return super().client_of(service, credentials or self.owner, **config)
 
+    def key(self, name: str, *policies: str) -> Credentials:
+        """Make a key that may do what policies allow, JSON or ARNs."""
+        assert self.keys is not None
+        key = self.keys.create(name, "2026-01-01T00:00:00Z", list(policies))
+        return Credentials(key.access_key_id, key.secret_access_key)
+
     def somebody(self, name: str, *statements: dict[str, Any], path: str = "/") -> Credentials:
         """Create a role with a policy of its own, and assume it."""
         iam = self.client_of("iam")

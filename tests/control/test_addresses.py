@@ -2,15 +2,18 @@
 
 import base64
 import json
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from remora.control.addresses import cors
-from remora.control.addresses.access import is_open, signer
+from remora.control.addresses.access import claimed_signer, is_open
 from remora.control.addresses.replies import HttpReply, Malformed, reply_of, split_prelude
 from remora.control.addresses.requests import Signer, UrlRequest, event_of
+from remora.resources.names import Place
 
 JSON = ("Content-Type", "application/json")
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:f"
@@ -97,7 +100,7 @@ def test_a_body_that_is_no_text_is_encoded(kind, body, is_encoded):
 
 
 def test_a_signed_request_tells_who():
-    iam = request(signer=Signer("AKIA", "arn:x"))["requestContext"]["authorizer"]["iam"]
+    iam = request(signer=Signer("AKIA", "arn:x", "AIDA"))["requestContext"]["authorizer"]["iam"]
     assert (iam["accessKey"], iam["userArn"]) == ("AKIA", "arn:x")
 
 
@@ -237,12 +240,23 @@ def test_a_policy_decides_who_may_use_an_open_url(statements, expected):
 
 
 def test_only_signed_requests_have_a_signer():
-    header = (
-        b"AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/lambda/aws4_request, "
-        b"SignedHeaders=host, Signature=" + b"0" * 64
+    place = Place("us-east-1", "000000000000")
+    credential = "AKIA/20260101/us-east-1/lambda/aws4_request"
+    header = f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature={'0' * 64}".encode()
+
+    def signer(authorization):
+        headers = [(b"authorization", authorization), (b"x-amz-date", b"20260101T000000Z")]
+        return claimed_signer(SimpleNamespace(method=b"GET", path=b"/", query=b"", headers=headers), place)
+
+    assert signer(header) == Signer("AKIA", "arn:aws:iam::000000000000:root", "000000000000")
+    assert signer(header.replace(b"us-east-1", b"eu-west-1")) is None
+    assert signer(header.replace(b"lambda", b"s3")) is None
+    assert signer(b"Basic x") is None
+    presigned = (
+        f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={quote(credential, safe='')}&X-Amz-Signature=0"
     )
-    assert signer(header, "us-east-1") == "AKIA"
-    assert signer(header, "eu-west-1") is None
-    assert signer(header.replace(b"lambda", b"s3"), "us-east-1") is None
-    assert signer(b"Basic x", "us-east-1") is None
-    assert signer(None, "us-east-1") is None
+    presigned += "&X-Amz-Date=20260101T000000Z&X-Amz-SignedHeaders=host&X-Amz-Expires=60"
+    unsigned = SimpleNamespace(method=b"GET", path=b"/", query=b"a=b", headers=[])
+    assert claimed_signer(unsigned, place) is None
+    unsigned.query = presigned.encode()
+    assert claimed_signer(unsigned, place).access_key == "AKIA"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ TRUST = {
         {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
     ],
 }
+OTHER_TRUST = {"Version": "2012-10-17", "Statement": {**TRUST["Statement"][0], "Effect": "Deny"}}
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 
@@ -53,13 +55,13 @@ def test_a_role_is_made_changed_and_deleted(iam):
     assert found == made
     assert (found["Description"], found["MaxSessionDuration"]) == ("a <b> & c", 3600)
     assert found["Tags"] == [{"Key": "k", "Value": "v"}]
-    iam.update_assume_role_policy(RoleName="r", PolicyDocument=json.dumps(POLICY))
+    iam.update_assume_role_policy(RoleName="r", PolicyDocument=json.dumps(OTHER_TRUST))
     iam.update_role(RoleName="r", MaxSessionDuration=7200)
     iam.tag_role(RoleName="r", Tags=[{"Key": "k2", "Value": ""}])
     iam.untag_role(RoleName="r", TagKeys=["k"])
     found = iam.get_role(RoleName="r")["Role"]
     assert (found["MaxSessionDuration"], found["Description"]) == (7200, "a <b> & c")
-    assert found["AssumeRolePolicyDocument"] == POLICY
+    assert found["AssumeRolePolicyDocument"] == OTHER_TRUST
     assert iam.list_role_tags(RoleName="r")["Tags"] == [{"Key": "k2", "Value": ""}]
     assert iam.list_instance_profiles_for_role(RoleName="r")["InstanceProfiles"] == []
     iam.delete_role(RoleName="r")
@@ -96,6 +98,115 @@ def test_roles_that_cannot_be(iam):
     for operation in (iam.get_role_policy, iam.delete_role_policy):
         assert refused(operation, RoleName="r", PolicyName="p") == (404, "NoSuchEntity")
     assert refused(iam.list_users)[1] == "InvalidAction"
+
+
+def test_policies_of_the_account(iam):
+    text = json.dumps(POLICY)
+    made = iam.create_policy(
+        PolicyName="p", Path="/team/", PolicyDocument=text, Description="d", Tags=[{"Key": "k", "Value": "v"}]
+    )["Policy"]
+    arn = f"arn:aws:iam::{ACCOUNT}:policy/team/p"
+    assert (made["Arn"], made["DefaultVersionId"], made["AttachmentCount"]) == (arn, "v1", 0)
+    assert re.fullmatch("ANPA[0-9A-F]{17}", made["PolicyId"])
+    assert iam.get_policy(PolicyArn=arn)["Policy"] == made
+    assert refused(iam.create_policy, PolicyName="p", PolicyDocument=text) == (409, "EntityAlreadyExists")
+    version = iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]
+    assert (version["Document"], version["IsDefaultVersion"]) == (POLICY, True)
+    create(iam)
+    iam.attach_role_policy(RoleName="r", PolicyArn=arn)
+    attached = iam.list_attached_role_policies(RoleName="r")["AttachedPolicies"]
+    assert attached == [{"PolicyName": "p", "PolicyArn": arn}]
+    assert [role["RoleName"] for role in iam.list_entities_for_policy(PolicyArn=arn)["PolicyRoles"]] == ["r"]
+    assert refused(iam.delete_policy, PolicyArn=arn) == (409, "DeleteConflict")
+    iam.detach_role_policy(RoleName="r", PolicyArn=arn)
+    iam.tag_policy(PolicyArn=arn, Tags=[{"Key": "l", "Value": ""}])
+    iam.untag_policy(PolicyArn=arn, TagKeys=["k"])
+    assert iam.list_policy_tags(PolicyArn=arn)["Tags"] == [{"Key": "l", "Value": ""}]
+    iam.delete_policy(PolicyArn=arn)
+    for operation in (iam.get_policy, iam.delete_policy, iam.list_policy_versions):
+        assert refused(operation, PolicyArn=arn) == (404, "NoSuchEntity")
+    assert refused(iam.attach_role_policy, RoleName="r", PolicyArn=arn) == (404, "NoSuchEntity")
+
+
+def test_versions_of_a_policy(iam):
+    arn = iam.create_policy(PolicyName="p", PolicyDocument=json.dumps(POLICY))["Policy"]["Arn"]
+    for number in range(2, 6):
+        made = iam.create_policy_version(
+            PolicyArn=arn, PolicyDocument=json.dumps(POLICY), SetAsDefault=number == 3
+        )["PolicyVersion"]
+        assert (made["VersionId"], made["IsDefaultVersion"]) == (f"v{number}", number == 3)
+    more = {"PolicyArn": arn, "PolicyDocument": json.dumps(POLICY)}
+    assert refused(iam.create_policy_version, **more) == (409, "LimitExceeded")
+    assert refused(iam.delete_policy_version, PolicyArn=arn, VersionId="v3") == (409, "DeleteConflict")
+    iam.delete_policy_version(PolicyArn=arn, VersionId="v5")
+    assert iam.create_policy_version(**more)["PolicyVersion"]["VersionId"] == "v6"
+    iam.set_default_policy_version(PolicyArn=arn, VersionId="v6")
+    pages = iam.get_paginator("list_policy_versions").paginate(
+        PolicyArn=arn, PaginationConfig={"PageSize": 2}
+    )
+    found = {each["VersionId"]: each["IsDefaultVersion"] for page in pages for each in page["Versions"]}
+    assert found == {"v1": False, "v2": False, "v3": False, "v4": False, "v6": True}
+    assert refused(iam.delete_policy, PolicyArn=arn) == (409, "DeleteConflict")
+    for name in ("v1", "v2", "v3", "v4"):
+        iam.delete_policy_version(PolicyArn=arn, VersionId=name)
+    assert refused(iam.get_policy_version, PolicyArn=arn, VersionId="v1") == (404, "NoSuchEntity")
+    iam.delete_policy(PolicyArn=arn)
+
+
+def test_policies_are_listed_by_whose_they_are(iam):
+    arn = iam.create_policy(PolicyName="p", Path="/a/", PolicyDocument=json.dumps(POLICY))["Policy"]["Arn"]
+
+    def listed(**members):
+        pages = iam.get_paginator("list_policies").paginate(PaginationConfig={"PageSize": 3}, **members)
+        return [policy["Arn"] for page in pages for policy in page["Policies"]]
+
+    assert listed(Scope="Local") == listed(PathPrefix="/a/") == [arn]
+    assert sorted(listed()) == sorted([arn, *listed(Scope="AWS")])
+    assert MANAGED in listed(PathPrefix="/service-role/")
+    assert listed(OnlyAttached=True) == []
+    create(iam)
+    iam.attach_role_policy(RoleName="r", PolicyArn=MANAGED)
+    assert listed(OnlyAttached=True) == [MANAGED]
+    shown = iam.get_policy_version(PolicyArn=MANAGED, VersionId="v1")["PolicyVersion"]["Document"]
+    assert "logs:PutLogEvents" in shown["Statement"][0]["Action"]
+    assert iam.list_policy_versions(PolicyArn=MANAGED)["Versions"][0]["IsDefaultVersion"]
+
+
+def test_a_boundary_of_a_role(iam):
+    arn = iam.create_policy(PolicyName="p", PolicyDocument=json.dumps(POLICY))["Policy"]["Arn"]
+    create(iam, PermissionsBoundary=arn)
+    shown = iam.get_role(RoleName="r")["Role"]["PermissionsBoundary"]
+    assert shown["PermissionsBoundaryArn"] == arn
+    assert iam.get_policy(PolicyArn=arn)["Policy"]["PermissionsBoundaryUsageCount"] == 1
+    assert refused(iam.delete_policy, PolicyArn=arn) == (409, "DeleteConflict")
+    iam.delete_role_permissions_boundary(RoleName="r")
+    assert "PermissionsBoundary" not in iam.get_role(RoleName="r")["Role"]
+    assert refused(iam.delete_role_permissions_boundary, RoleName="r") == (404, "NoSuchEntity")
+    missing = {"RoleName": "r", "PermissionsBoundary": f"{arn}x"}
+    assert refused(iam.put_role_permissions_boundary, **missing) == (404, "NoSuchEntity")
+    assert refused(create, iam=iam, name="s", PermissionsBoundary=f"{arn}x") == (404, "NoSuchEntity")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"Effect": "Allow", "Action": "*"},
+        {"Effect": "Allow", "Resource": "*"},
+        {"Effect": "Maybe", "Action": "*", "Resource": "*"},
+        {"Effect": "Allow", "Action": "*", "Resource": "*", "Principal": "*"},
+        "Allow",
+    ],
+)
+def test_policies_that_are_none(iam, statement):
+    create(iam)
+    text = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    for operation, members in (
+        (iam.create_policy, {"PolicyName": "p"}),
+        (iam.put_role_policy, {"RoleName": "r", "PolicyName": "p"}),
+    ):
+        assert refused(operation, PolicyDocument=text, **members) == (400, "MalformedPolicyDocument")
+    large = json.dumps({"Statement": [{"Effect": "Allow", "Action": "x" * 6144, "Resource": "*"}]})
+    assert refused(iam.create_policy, PolicyName="p", PolicyDocument=large) == (409, "LimitExceeded")
 
 
 def test_roles_come_in_pages(iam):

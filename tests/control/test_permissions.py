@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from hashlib import sha256
 from urllib.parse import quote, urlencode
@@ -370,6 +371,138 @@ def test_the_bucket_in_a_hosts_name_is_the_one_that_is_judged(buckets):
     own = f"mine.s3.localhost:{guarded.port}"
     found = send(guarded, may, "s3", "GET", "/k", host=own)
     assert found == (200, b"mine"), found
+
+
+# --- identities ---------------------------------------------------------------------------------------------
+
+
+def text_of(*statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+@pytest.mark.slow
+def test_sts_tells_users_from_roles(guarded):
+    owner = guarded.client_of("sts").get_caller_identity()
+    assert owner["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/owner"
+    assert re.fullmatch("AIDA[A-Z2-7]{17}", owner["UserId"])
+    again = guarded.key("owner", text_of(allow("*")))
+    assert guarded.client_of("sts", again).get_caller_identity()["UserId"] == owner["UserId"]
+    other = guarded.client_of("sts", guarded.key("other")).get_caller_identity()
+    assert (other["UserId"] != owner["UserId"], other["Account"]) == (True, ACCOUNT)
+    guarded.somebody("r")
+    role_id = guarded.client_of("iam").get_role(RoleName="r")["Role"]["RoleId"]
+    issued = guarded.callers._sessions.issue(f"{ROLE}/r", "f", 2**52)
+    function = Credentials(issued.access_key, issued.secret, issued.token)
+    for credentials, session in ((guarded.assume(f"{ROLE}/r"), "me"), (function, "f")):
+        found = guarded.client_of("sts", credentials).get_caller_identity()
+        assert found["UserId"] == f"{role_id}:{session}"
+        assert found["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/r/{session}"
+
+
+@pytest.mark.slow
+def test_a_key_may_do_what_its_policies_allow(guarded):
+    guarded.create()
+    invokes = text_of(allow("lambda:InvokeFunction", on=FUNCTION, StringEquals={"aws:username": "ci"}))
+    ci = guarded.key("ci", invokes, "arn:aws:iam::aws:policy/AWSLambda_ReadOnlyAccess")
+    its = guarded.client_of("lambda", ci)
+    assert its.invoke(FunctionName="f", Payload=b"1")["StatusCode"] == 200
+    assert len(its.list_functions()["Functions"]) == 1
+    text = denied(its.delete_function, FunctionName="f")
+    assert text.startswith(
+        f"User: arn:aws:iam::{ACCOUNT}:user/ci is not authorized to perform: lambda:Delete"
+    )
+    denied(guarded.client_of("s3", ci).list_buckets)
+    nothing = guarded.client_of("lambda", guarded.key("nobody"))
+    denied(nothing.list_functions)
+    # A function's own policy names users, too.
+    guarded.client.add_permission(
+        FunctionName="f",
+        StatementId="s",
+        Action="lambda:InvokeFunction",
+        Principal=f"arn:aws:iam::{ACCOUNT}:user/nobody",
+    )
+    assert nothing.invoke(FunctionName="f", Payload=b"1")["StatusCode"] == 200
+
+
+@pytest.mark.slow
+def test_a_limited_key_assumes_roles_that_trust_it(guarded):
+    guarded.somebody("r")
+    may = guarded.client_of("sts", guarded.key("ann", text_of(allow("sts:AssumeRole"))))
+    may_not = guarded.client_of("sts", guarded.key("bob", text_of(allow("lambda:*"))))
+    role = {"RoleArn": f"{ROLE}/r", "RoleSessionName": "me"}
+    assert may.assume_role(**role)["AssumedRoleUser"]["Arn"].endswith("assumed-role/r/me")
+    denied(may_not.assume_role, **role)
+    iam = guarded.client_of("iam")
+    only = {
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
+        "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/ann"},
+    }
+    outside = only | {"Condition": {"StringEquals": {"sts:ExternalId": "ours"}}}
+    for statement, members in ((only, {}), (outside, {"ExternalId": "ours"})):
+        iam.update_assume_role_policy(RoleName="r", PolicyDocument=text_of(statement))
+        may.assume_role(**role, **members)
+    denied(may.assume_role, **role)
+    denied(may.assume_role, **role, ExternalId="theirs")
+
+
+@pytest.mark.slow
+def test_sessions_are_limited_by_their_policies(guarded):
+    guarded.somebody("r", allow("lambda:*", "logs:*"))
+    readonly = {"arn": "arn:aws:iam::aws:policy/AWSLambda_ReadOnlyAccess"}
+    its = guarded.client_of("lambda", guarded.assume(f"{ROLE}/r", PolicyArns=[readonly]))
+    assert its.list_functions()["Functions"] == []
+    assert denied(its.delete_function, FunctionName="f").endswith(
+        "because no session policy allows the lambda:DeleteFunction action"
+    )
+    text = text_of(allow("*"), deny("lambda:ListFunctions"))
+    its = guarded.client_of("lambda", guarded.assume(f"{ROLE}/r", Policy=text))
+    assert denied(its.list_functions).endswith("with an explicit deny in a session policy")
+    denied(guarded.client_of("s3", guarded.assume(f"{ROLE}/r", Policy=text)).list_buckets)
+    found = refusal(
+        guarded.client_of("sts").assume_role, RoleArn=f"{ROLE}/r", RoleSessionName="me", Policy="{}"
+    )
+    assert found[1] == "MalformedPolicyDocument"
+
+
+@pytest.mark.slow
+def test_a_session_ends_with_its_role(guarded):
+    old = guarded.somebody("r", allow("lambda:*"))
+    iam, its = guarded.client_of("iam"), guarded.client_of("lambda", old)
+    iam.delete_role_policy(RoleName="r", PolicyName="own")
+    iam.delete_role(RoleName="r")
+    assert refusal(its.list_functions)[1] == "UnrecognizedClientException"
+    guarded.client_of("lambda", guarded.somebody("r", allow("lambda:*"))).list_functions()
+    assert refusal(its.list_functions)[1] == "UnrecognizedClientException"
+
+
+@pytest.mark.slow
+def test_the_accounts_own_policies_count(guarded):
+    guarded.somebody("r")
+    iam = guarded.client_of("iam")
+    arn = iam.create_policy(PolicyName="p", PolicyDocument=text_of(allow("lambda:List*")))["Policy"]["Arn"]
+    its = guarded.client_of("lambda", guarded.assume(f"{ROLE}/r"))
+    denied(its.list_functions)
+    iam.attach_role_policy(RoleName="r", PolicyArn=arn)
+    its.list_functions()
+    denied(its.get_account_settings)
+    iam.create_policy_version(
+        PolicyArn=arn, PolicyDocument=text_of(allow("lambda:GetAccountSettings")), SetAsDefault=True
+    )
+    its.get_account_settings()
+    denied(its.list_functions)
+    iam.set_default_policy_version(PolicyArn=arn, VersionId="v1")
+    its.list_functions()
+    # The same as what a role may do at most.
+    guarded.somebody("bound", allow("*"))
+    iam.put_role_permissions_boundary(RoleName="bound", PermissionsBoundary=arn)
+    bound = guarded.client_of("lambda", guarded.assume(f"{ROLE}/bound"))
+    bound.list_functions()
+    assert denied(bound.get_account_settings).endswith(
+        "because no permissions boundary allows the lambda:GetAccountSettings action"
+    )
+    iam.delete_role_permissions_boundary(RoleName="bound")
+    bound.get_account_settings()
 
 
 # --- sizes --------------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ running node looks again when the file is another than the one it read.
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -30,12 +32,19 @@ class Key(msgspec.Struct, frozen=True):
         secret_access_key: 40 characters.
         name: Who it is for; the last part of the caller's ARN, `user/<name>`.
         created: When, ISO 8601 in UTC.
+        policies: What its owner may do: policies in JSON, or ARNs of managed ones; None: everything.
     """
 
     access_key_id: str
     secret_access_key: str
     name: str
     created: str
+    policies: list[str] | None = None
+
+    @property
+    def user_id(self) -> str:
+        """What stands for the owner, whichever key they use: `AIDA` and 17 letters and digits."""
+        return f"AIDA{base64.b32encode(hashlib.sha256(self.name.encode()).digest()).decode()[:17]}"
 
 
 class KeysError(Exception):
@@ -87,14 +96,14 @@ class KeyFile:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise KeysError(f"the keys in {self._path} are damaged: {error}") from error
 
-    def create(self, name: str, created: str) -> Key:
+    def create(self, name: str, created: str, policies: list[str] | None = None) -> Key:
         """
-        Make a key.
+        Make a key; arguments as for `Key`.
 
         Raises:
             KeysError: If it could not be written.
         """
-        key = Key(f"AKIA{random_hex(16).upper()}", random_hex(40), name, created)
+        key = Key(f"AKIA{random_hex(16).upper()}", random_hex(40), name, created, policies)
         self._change(lambda keys: [*keys, key])
         return key
 

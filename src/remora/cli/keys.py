@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 import msgspec
 
+from remora.auth.documents import DocumentError, check_document
 from remora.auth.keys import KeyFile, KeysError
+from remora.auth.managed import MANAGED
 from remora.cli.errors import FAILED, CommandError
 from remora.node.settings import KEYS
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+_AWS: Final = re.compile("arn:aws[a-z-]*:iam::aws:policy/")
 
 _data = click.option(
     "--data",
@@ -33,21 +38,30 @@ def command() -> None:
     """
     Keys of a node that runs with `remora up --auth keys`.
 
-    Whoever has a key may do everything on the node. Functions act as their roles, and may do what the
-    policies of those allow.
+    Whoever has a key may do everything on the node, or what the policies of the key allow. Functions act as
+    their roles, and may do what the policies of those allow.
     """
 
 
 @command.command("create")
 @click.argument("name")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="FILE|ARN",
+    help="What the key may do: a policy in a file, or the ARN of a managed one; may be given several times. "
+    "Without it, everything.",
+)
 @_data
 @_json
-def create(name: str, data: Path, *, as_json: bool) -> None:
-    """Make a key called NAME and show it: once, as its secret is not shown again."""
+def create(name: str, policies: tuple[str, ...], data: Path, *, as_json: bool) -> None:
+    """Make a key of the user NAME and show it: once, as its secret is not shown again."""
     if not name or not all(c.isalnum() or c in "+=,.@_-" for c in name) or not name.isascii():
         raise click.BadParameter("letters, digits and +=,.@_- only", param_hint="NAME")
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    key = _attempt(lambda: KeyFile(data / KEYS).create(name, created))
+    given = [_policy(text) for text in policies] or None
+    key = _attempt(lambda: KeyFile(data / KEYS).create(name, created, given))
     if as_json:
         click.echo(msgspec.json.encode(key))
     else:
@@ -61,12 +75,24 @@ def create(name: str, data: Path, *, as_json: bool) -> None:
 def list_keys(data: Path, *, as_json: bool) -> None:
     """List the keys, without their secrets."""
     keys = _attempt(lambda: KeyFile(data / KEYS).all())
-    shown = [{"name": k.name, "access_key_id": k.access_key_id, "created": k.created} for k in keys]
+    shown = [
+        {
+            "name": key.name,
+            "access_key_id": key.access_key_id,
+            "created": key.created,
+            "policies": key.policies,
+        }
+        for key in keys
+    ]
     if as_json:
         click.echo(msgspec.json.encode({"keys": shown}))
         return
     for each in shown:
-        click.echo(f"{each['access_key_id']}  {each['created']}  {each['name']}")
+        may = "may do everything"
+        if each["policies"] is not None:
+            named = [text if text.startswith("arn:") else "a policy of its own" for text in each["policies"]]
+            may = f"may do what is allowed by {', '.join(named)}"
+        click.echo(f"{each['access_key_id']}  {each['created']}  {each['name']}  {may}")
 
 
 @command.command("delete")
@@ -76,6 +102,24 @@ def delete(access_key_id: str, data: Path) -> None:
     """Delete a key; a running node refuses it from now on."""
     if not _attempt(lambda: KeyFile(data / KEYS).delete(access_key_id)):
         raise CommandError(f"there is no key {access_key_id} in {data}", "see: remora keys list", FAILED)
+
+
+def _policy(text: str) -> str:
+    """Return what is kept of a policy: the ARN of a managed one, or what the file says."""
+    if _AWS.match(text) and text not in MANAGED:
+        known = ", ".join(arn.rpartition("/")[2] for arn in MANAGED)
+        raise click.BadParameter(f"of AWS's policies a node knows {known}; not {text}", param_hint="--policy")
+    if text.startswith("arn:"):
+        return text
+    try:
+        document = Path(text).read_text(encoding="utf-8")
+        check_document(document)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise click.BadParameter(f"{text} cannot be read: {reason}", param_hint="--policy") from error
+    except DocumentError as error:
+        raise click.BadParameter(f"{text} is no policy: {error}", param_hint="--policy") from error
+    return document
 
 
 def _attempt(work: Callable[[], T]) -> T:

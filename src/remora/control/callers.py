@@ -33,16 +33,24 @@ class Caller(NamedTuple):
         arn: `arn:aws:iam::…:user/…` or `arn:aws:sts::…:assumed-role/…`.
         role: ARN of the role that was taken on; empty for the owner of a key.
         function: The function whose environment got the credentials; empty if none did.
+        user_id: What STS calls `UserId`: `AIDA…`, or a role's identifier, a colon, the session's name.
+        access_key: What the request was signed with.
+        policies: Of the owner of a key, JSON or ARNs; None: everything is allowed.
+        session_policies: Which limit a session, JSON or ARNs.
     """
 
     arn: str
     role: str = ""
     function: str = ""
+    user_id: str = ""
+    access_key: str = ""
+    policies: tuple[str, ...] | None = None
+    session_policies: tuple[str, ...] = ()
 
     @property
     def is_limited(self) -> bool:
         """Whether policies say what the caller may do; others may do everything."""
-        return bool(self.role)
+        return bool(self.role) or self.policies is not None
 
 
 class _Known(NamedTuple):
@@ -98,7 +106,7 @@ class Callers:
         if known.expires_ms is not None and known.expires_ms <= self._clock.wall_ms():
             text = "The security token included in the request is expired"
             raise SignatureError("ExpiredTokenException", text)
-        return known.caller
+        return known.caller._replace(access_key=claim.access_key)
 
     def _verify(self, claim: sigv4.Claim, secret: str, request: sigv4.Signed, exchange: Exchange) -> None:
         digest = sigv4.payload_digest(claim, request, exchange.body)
@@ -132,8 +140,9 @@ class Callers:
             raise SignatureError("ServiceException", str(error)) from error
         if key is None:
             return None
-        arn = f"arn:aws:iam::{self._place.account}:user/{key.name}"
-        return _Known(key.secret_access_key, Caller(arn), None)
+        arn = self._place.user_arn(key.name)
+        policies = None if key.policies is None else tuple(key.policies)
+        return _Known(key.secret_access_key, Caller(arn, user_id=key.user_id, policies=policies), None)
 
     def _session(self, claim: sigv4.Claim) -> _Known | None:
         account = self._place.account
@@ -143,10 +152,17 @@ class Callers:
             if role is None or role.role_id != session.user_id.partition(":")[0]:
                 return None  # that role is gone
             arn = self._place.role_arn(role.name, role.path)
-            return _Known(session.secret, Caller(session.arn, arn), session.expires_ms, session.token)
+            caller = Caller(session.arn, arn, user_id=session.user_id, session_policies=session.policies)
+            return _Known(session.secret, caller, session.expires_ms, session.token)
         said = self._sessions.read(claim.access_key, claim.token)
         if said is None:
             return None
+        role = self._state.view.role_by_arn(self._place, said.role)
         name = said.role.rpartition("/")[2]
-        caller = Caller(f"arn:aws:sts::{account}:assumed-role/{name}/{said.session}", said.role, said.session)
+        caller = Caller(
+            f"arn:aws:sts::{account}:assumed-role/{name}/{said.session}",
+            said.role,
+            said.session,
+            user_id=f"{role.role_id if role is not None else name}:{said.session}",
+        )
         return _Known(self._sessions.secret(claim.access_key), caller, said.expires_ms, claim.token)

@@ -10,17 +10,17 @@ Source: AWS IAM user guide, "Policy evaluation logic"; service authorization ref
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from remora.auth.managed import MANAGED
-from remora.auth.policy import Question, Verdict, judge, judge_resource, statements
+from remora.auth.policy import Question
 from remora.auth.sigv4 import SignatureError
 from remora.control.answers import write_error
 from remora.control.front_door import LAMBDA
 from remora.control.permissions.functions import needs_of_lambda
 from remora.control.permissions.neighbours import needs_of_neighbour, sends_document
+from remora.control.rights import rights_of
 from remora.spec import xml
 from remora.spec.errors import ApiError
 from remora.spec.lambda_api import Route
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from remora.control.context import Control
     from remora.control.permissions.base import Need
     from remora.http.exchange import Exchange
-
-Statement = dict[str, Any]
 
 _OPEN: Final = ("sts:GetCallerIdentity",)
 """What needs no permission."""
@@ -116,18 +114,12 @@ class Gate:
         context = {**need.context, **self._context(caller, exchange)}
         account = self._control.place.account
         question = Question(need.action, need.resource, caller.arn, account, context, caller.role)
-        verdicts = (judge(self._statements(caller), question), judge_resource(need.policy, question))
-        if Verdict.ALLOW in verdicts and Verdict.DENY not in verdicts:
-            return
-        why = f"because no identity-based policy allows the {need.action} action"
-        if Verdict.DENY in verdicts:
-            kind = "an identity" if verdicts[0] is Verdict.DENY else "a resource"
-            why = f"with an explicit deny in {kind}-based policy"
-        text = (
-            f"User: {caller.arn} is not authorized to perform: {need.action} "
-            f"on resource: {need.resource} {why}"
-        )
-        raise ApiError("AccessDeniedException", need.refusal or text)
+        rights = rights_of(self._control.state.view, self._control.place, caller)
+        why = rights.judge(question, need.policy)
+        if why:
+            what = f"perform: {need.action} on resource: {need.resource} {why}"
+            text = need.refusal or f"User: {caller.arn} is not authorized to {what}"
+            raise ApiError("AccessDeniedException", text)
 
     def _context(self, caller: Caller, exchange: Exchange) -> dict[str, str]:
         """Return the condition keys that every request has."""
@@ -149,17 +141,6 @@ class Gate:
         if caller.function:
             context["lambda:sourcefunctionarn"] = place.function_arn(caller.function)
         return context
-
-    def _statements(self, caller: Caller) -> list[Statement]:
-        """Return the statements of a caller's policies; a role that there is not has none."""
-        name = caller.role.rpartition("/")[2]
-        role = self._control.state.view.roles.get(name)
-        if role is None or self._control.place.role_arn(name, role.path) != caller.role:
-            return []
-        found = [statement for arn in role.attached for statement in MANAGED.get(arn, ())]
-        for document in role.inline.values():
-            found += statements(msgspec.json.decode(document))
-        return found
 
     def _refuse(self, exchange: Exchange, service: str, code: str, message: str) -> None:
         request_id = self._control.new_id()

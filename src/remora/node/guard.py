@@ -59,8 +59,9 @@ class Guarded:
         except SignatureError as error:
             _refuse(exchange, error.code, error.message)
         else:
-            if caller.role:
-                _refuse(exchange, "AccessDeniedException", f"{caller.arn} has no key of this node")
+            if caller.is_limited:
+                text = f"{caller.arn} has no key that may do everything on this node"
+                _refuse(exchange, "AccessDeniedException", text)
             else:
                 self._application.ended(exchange)
 

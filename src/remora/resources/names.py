@@ -46,6 +46,10 @@ class Place(NamedTuple):
         """Return the ARN of a role."""
         return f"arn:{PARTITION}:iam::{self.account}:role{path}{name}"
 
+    def user_arn(self, name: str) -> str:
+        """Return the ARN of a user."""
+        return f"arn:{PARTITION}:iam::{self.account}:user/{name}"
+
     def policy_arn(self, name: str, path: str = "/") -> str:
         """Return the ARN of a policy that the account itself manages."""
         return f"arn:{PARTITION}:iam::{self.account}:policy{path}{name}"

@@ -1,4 +1,4 @@
-"""What the services next to Lambda keep: buckets, objects, uploads, roles, sessions, parameters."""
+"""What the services next to Lambda keep: buckets, objects, roles and their likes."""
 
 from __future__ import annotations
 
@@ -68,6 +68,42 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """Policies that belong to the role alone: JSON by name."""
     attached: dict[str, str] = {}
     """Names of managed policies, by ARN."""
+    boundary: str = ""
+    """ARN of the managed policy that says what it may do at most; empty if none does."""
+
+
+class PolicyVersion(msgspec.Struct, frozen=True):
+    """What a managed policy says, or said: JSON, as it was given."""
+
+    document: str
+    created_ms: int
+
+
+class ManagedPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A policy of IAM that the account manages itself.
+
+    Source: shape Policy of the IAM model.
+    """
+
+    name: str
+    policy_id: str
+    """`ANPA` and 17 more letters and digits."""
+    path: str
+    created_ms: int
+    updated_ms: int
+    description: str = ""
+    tags: dict[str, str] = {}
+    versions: dict[str, PolicyVersion]
+    """By identifier: `v1`, `v2`; the identifier of one that was deleted does not come back."""
+    next_version: int = 2
+    default: str = "v1"
+    """The version that counts."""
+
+    @property
+    def document(self) -> str:
+        """What it says."""
+        return self.versions[self.default].document
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +119,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     arn: str
     """`arn:aws:sts::…:assumed-role/…`."""
     expires_ms: int
+    policies: tuple[str, ...] = ()
+    """What it may do at most, if any are given: JSON, or the ARN of a managed policy."""
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from remora.resources.attachments import EventInvokeConfig, FunctionUrl, Policy, ProvisionedConcurrency
-from remora.resources.neighbours import Bucket, Parameter, Role, Session, StoredObject, Upload
+from remora.resources.neighbours import Bucket, ManagedPolicy, Parameter, Role, Session, StoredObject, Upload
 from remora.resources.records import Alias, Function, FunctionVersion, Layer, LayerVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from remora.resources.names import Place
 
 Record = msgspec.Struct
 
@@ -31,6 +33,7 @@ KINDS: Final[dict[str, type[Record]]] = {
     "layer": Layer,
     "layer-policy": Policy,
     "layer-version": LayerVersion,
+    "managed-policy": ManagedPolicy,
     "object": StoredObject,
     "parameter": Parameter,
     "policy": Policy,
@@ -46,6 +49,7 @@ _FLAT: Final = {
     "bucket": "buckets",
     "function": "functions",
     "layer": "layers",
+    "managed-policy": "managed_policies",
     "parameter": "parameters",
     "role": "roles",
     "session": "sessions",
@@ -110,6 +114,7 @@ class View:
         objects: By the bucket's name, then key.
         uploads: By their identifier.
         roles: By name.
+        managed_policies: Those of the account itself, by name.
         sessions: By access key.
         parameters: By name.
     """
@@ -128,6 +133,7 @@ class View:
     objects: dict[str, dict[str, StoredObject]] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
     roles: dict[str, Role] = field(default_factory=dict)
+    managed_policies: dict[str, ManagedPolicy] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
 
@@ -150,6 +156,16 @@ class View:
             for inner in table.get(name, {}):
                 if qualifier is None or str(inner) == qualifier:
                     yield Change(kind, f"{name}:{inner}", None)
+
+    def policy_by_arn(self, place: Place, arn: str) -> ManagedPolicy | None:
+        """Return the account's own managed policy of an ARN; None if there is none."""
+        policy = self.managed_policies.get(arn.rpartition("/")[2])
+        return policy if policy is not None and place.policy_arn(policy.name, policy.path) == arn else None
+
+    def role_by_arn(self, place: Place, arn: str) -> Role | None:
+        """Return the role of an ARN; None if there is none."""
+        role = self.roles.get(arn.rpartition("/")[2])
+        return role if role is not None and place.role_arn(role.name, role.path) == arn else None
 
     def all_layer_versions(self) -> Iterator[LayerVersion]:
         """Go through every layer version."""

@@ -1,5 +1,5 @@
 """
-Who may use a function URL with the type of authentication NONE: the function's own policy says it. Pure.
+Who may use a function URL without keys: with the type of authentication NONE, or where a node takes any key.
 
 Source: control-plane specification, B.13; AWS Lambda Developer Guide, "Control access to Lambda function
 URLs".
@@ -7,20 +7,20 @@ URLs".
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.auth.policy import Question, Verdict, judge_resource
+from remora.auth.sigv4 import SignatureError, Signed, read_claim
+from remora.control.addresses.requests import Signer
+from remora.resources.names import PARTITION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-INVOKE_URL: Final = "lambda:InvokeFunctionUrl"
+    from remora.http.exchange import Exchange
+    from remora.resources.names import Place
 
-_SCOPE: Final = re.compile(
-    rb"AWS4-HMAC-SHA256 +Credential=([^/,\s]+)/\d{8}/([a-z0-9-]+)/lambda/aws4_request *,"
-    rb".*Signature=[0-9a-f]{64}"
-)
+INVOKE_URL: Final = "lambda:InvokeFunctionUrl"
 
 
 def context_of(auth_type: str, source_ip: str) -> dict[str, str]:
@@ -35,13 +35,16 @@ def is_open(statements: Iterable[dict[str, Any]], resource: str, source_ip: str)
     return judge_resource(statements, question) is Verdict.ALLOW
 
 
-def signer(authorization: bytes | None, region: str) -> str | None:
+def claimed_signer(exchange: Exchange, place: Place) -> Signer | None:
     """
-    Return the access key that a request claims to be signed with for Lambda in `region`; None without one.
+    Return who a request says has signed it for Lambda here; None if it says nothing of that.
 
-    For nodes that take any key: the signature is not verified.
+    For nodes that take any key: the signature is not verified, and whoever calls is the account.
     """
-    match = _SCOPE.match(authorization or b"")
-    if match is None or match[2].decode() != region:
+    try:
+        claim = read_claim(Signed(exchange.method, exchange.path, exchange.query, exchange.headers))
+    except SignatureError:
         return None
-    return match[1].decode("latin-1")
+    if claim is None or (claim.service, claim.region) != ("lambda", place.region):
+        return None
+    return Signer(claim.access_key, f"arn:{PARTITION}:iam::{place.account}:root", place.account)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from remora.auth.sigv4 import SignatureError
 from remora.control.addresses.access import INVOKE_URL, context_of
+from remora.control.addresses.requests import Signer
 from remora.control.permissions.base import Need
 from remora.spec.errors import ApiError
 
@@ -33,12 +34,14 @@ class UrlGuard:
     def __repr__(self) -> str:
         return f"<UrlGuard {self._gate!r}>"
 
-    async def admits(self, exchange: Exchange, resource: str, policy: Sequence[dict[str, Any]]) -> str | None:
-        """Return the ARN of who may use the URL of `resource`; None if the request is not to be answered."""
+    async def admits(
+        self, exchange: Exchange, resource: str, policy: Sequence[dict[str, Any]]
+    ) -> Signer | None:
+        """Return who may use the URL of `resource`; None if the request is not to be answered."""
         try:
             caller = await self._callers.identify(exchange, "lambda")
             need = Need(INVOKE_URL, resource, policy, context_of("AWS_IAM", exchange.peer))
             self._gate.judge(caller, need, exchange)
         except (SignatureError, ApiError):
             return None
-        return caller.arn
+        return Signer(caller.access_key, caller.arn, caller.user_id)

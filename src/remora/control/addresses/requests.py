@@ -21,10 +21,11 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Signer(NamedTuple):
-    """Who signed a request: access key and ARN."""
+    """Who signed a request: access key, ARN, and the identifier that STS has for them."""
 
     access_key: str
     arn: str
+    user_id: str
 
 
 class UrlRequest(NamedTuple):
@@ -109,11 +110,11 @@ def _context(request: UrlRequest, headers: dict[str, str]) -> dict[str, Any]:
             "iam": {
                 "accessKey": request.signer.access_key,
                 "accountId": request.account,
-                "callerId": request.signer.access_key,
+                "callerId": request.signer.user_id,
                 "cognitoIdentity": None,
                 "principalOrgId": None,
                 "userArn": request.signer.arn,
-                "userId": request.signer.access_key,
+                "userId": request.signer.user_id,
             }
         }
     return context

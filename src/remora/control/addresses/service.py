@@ -195,13 +195,13 @@ class Addresses:
             if not access.is_open(policy, visit.invoked_arn, visit.exchange.peer):
                 raise UrlError(403, "AccessDeniedException", _TROUBLESHOOTING)
             return None
-        access_key = access.signer(visit.exchange.header(b"authorization"), control.place.region)
-        arn: str | None = f"arn:aws:iam::{control.place.account}:root"
         if self._guard is not None:
-            arn = await self._guard.admits(visit.exchange, visit.invoked_arn, policy)
-        if access_key is None or arn is None:
+            signer = await self._guard.admits(visit.exchange, visit.invoked_arn, policy)
+        else:
+            signer = access.claimed_signer(visit.exchange, control.place)
+        if signer is None:
             raise UrlError(403, "AccessDeniedException", "Forbidden")
-        return Signer(access_key, arn)
+        return signer
 
     def _request(self, visit: _Visit, signer: Signer | None) -> UrlRequest:
         exchange = visit.exchange

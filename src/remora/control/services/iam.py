@@ -6,12 +6,21 @@ Source: AWS Identity and Access Management API Reference.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import msgspec
 
+from remora.control.services.iam_parts import (
+    conflict,
+    document,
+    managed_name,
+    merged_tags,
+    missing,
+    one_page,
+    shown_tags,
+)
+from remora.control.services.iam_policies import Policies
 from remora.control.services.neighbour import ServiceError
 from remora.control.services.query import QueryHandler, QueryService
 from remora.resources.neighbours import Role
@@ -28,12 +37,6 @@ SERVICE: Final = "iam"
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
-
-_TAGS_MAX: Final = 50
-_PAGE: Final = 100
-_MANAGED: Final = re.compile(
-    r"arn:aws[a-z-]*:iam::aws:policy/(?:[\w+=,.@-]+/)*(?P<name>[\w+=,.@-]+)", re.ASCII
-)
 
 
 class Iam:
@@ -56,9 +59,9 @@ class Iam:
             "AttachRolePolicy": self.attach_role_policy,
             "CreateRole": self.create_role,
             "DeleteRole": self.delete_role,
+            "DeleteRolePermissionsBoundary": self.delete_role_permissions_boundary,
             "DeleteRolePolicy": self.delete_role_policy,
             "DetachRolePolicy": self.detach_role_policy,
-            "GetPolicy": self.get_policy,
             "GetRole": self.get_role,
             "GetRolePolicy": self.get_role_policy,
             "ListAttachedRolePolicies": self.list_attached_role_policies,
@@ -66,6 +69,7 @@ class Iam:
             "ListRolePolicies": self.list_role_policies,
             "ListRoles": self.list_roles,
             "ListRoleTags": self.list_role_tags,
+            "PutRolePermissionsBoundary": self.put_role_permissions_boundary,
             "PutRolePolicy": self.put_role_policy,
             "TagRole": self.tag_role,
             "UntagRole": self.untag_role,
@@ -82,11 +86,14 @@ class Iam:
             role_id=f"AROA{self._control.new_id().replace('-', '')[:17].upper()}",
             path=request.get("Path", "/"),
             created_ms=self._control.clock.wall_ms(),
-            trust_policy=_document(request["AssumeRolePolicyDocument"]),
+            trust_policy=document(request["AssumeRolePolicyDocument"], is_trust=True),
             description=request.get("Description", ""),
             max_session_s=request.get("MaxSessionDuration", 3600),
-            tags=_tags({}, request.get("Tags", ())),
+            tags=merged_tags({}, request.get("Tags", ())),
+            boundary=request.get("PermissionsBoundary", ""),
         )
+        if role.boundary:
+            self._attachable(role.boundary)
 
         def decide(view: View) -> tuple[None, list[Change]]:
             if role.name in view.roles:
@@ -103,15 +110,10 @@ class Iam:
 
     async def list_roles(self, request: Request, _: Exchange) -> Reply:
         """List roles by name, one page."""
-        prefix, marker = request.get("PathPrefix", "/"), request.get("Marker", "")
-        roles = self._control.state.view.roles
-        names = [name for name in sorted(roles) if name > marker and roles[name].path.startswith(prefix)]
-        shown, rest = names[: request.get("MaxItems", _PAGE)], names[request.get("MaxItems", _PAGE) :]
-        return {
-            "Roles": [self._describe(roles[name]) for name in shown],
-            "IsTruncated": bool(rest),
-            "Marker": shown[-1] if rest else None,
-        }
+        prefix = request.get("PathPrefix", "/")
+        roles = self._control.state.view.roles.items()
+        listed = {name: self._describe(role) for name, role in roles if role.path.startswith(prefix)}
+        return one_page("Roles", listed, request)
 
     async def update_role(self, request: Request, _: Exchange) -> Reply:
         """Change a role's description and sessions."""
@@ -125,8 +127,8 @@ class Iam:
 
     async def update_assume_role_policy(self, request: Request, _: Exchange) -> Reply:
         """Say who may assume a role."""
-        document = _document(request["PolicyDocument"])
-        await self._change(request, lambda role: msgspec.structs.replace(role, trust_policy=document))
+        trust = document(request["PolicyDocument"], is_trust=True)
+        await self._change(request, lambda role: msgspec.structs.replace(role, trust_policy=trust))
         return {}
 
     async def delete_role(self, request: Request, _: Exchange) -> Reply:
@@ -134,11 +136,9 @@ class Iam:
 
         def delete(role: Role) -> None:
             if role.attached:
-                raise ServiceError(
-                    "DeleteConflict", "Cannot delete entity, must detach all policies first.", 409
-                )
+                raise conflict("Cannot delete entity, must detach all policies first.")
             if role.inline:
-                raise ServiceError("DeleteConflict", "Cannot delete entity, must delete policies first.", 409)
+                raise conflict("Cannot delete entity, must delete policies first.")
 
         await self._change(request, delete)
         return {}
@@ -151,7 +151,7 @@ class Iam:
     async def tag_role(self, request: Request, _: Exchange) -> Reply:
         """Give a role tags."""
         await self._change(
-            request, lambda role: msgspec.structs.replace(role, tags=_tags(role.tags, request["Tags"]))
+            request, lambda role: msgspec.structs.replace(role, tags=merged_tags(role.tags, request["Tags"]))
         )
         return {}
 
@@ -167,15 +167,15 @@ class Iam:
 
     async def list_role_tags(self, request: Request, _: Exchange) -> Reply:
         """List a role's tags."""
-        return {"Tags": _shown_tags(self._find(request)), "IsTruncated": False}
+        return {"Tags": shown_tags(self._find(request).tags), "IsTruncated": False}
 
     # --- its policies ---------------------------------------------------------------------------------------
 
     async def put_role_policy(self, request: Request, _: Exchange) -> Reply:
         """Give a role a policy of its own."""
-        name, document = request["PolicyName"], _document(request["PolicyDocument"])
+        name, text = request["PolicyName"], document(request["PolicyDocument"])
         await self._change(
-            request, lambda role: msgspec.structs.replace(role, inline={**role.inline, name: document})
+            request, lambda role: msgspec.structs.replace(role, inline={**role.inline, name: text})
         )
         return {}
 
@@ -204,12 +204,13 @@ class Iam:
         return {"PolicyNames": sorted(self._find(request).inline), "IsTruncated": False}
 
     async def attach_role_policy(self, request: Request, _: Exchange) -> Reply:
-        """Attach a managed policy to a role; AWS's are all taken to exist, others there are none."""
+        """Attach a managed policy to a role."""
         arn = request["PolicyArn"]
-        name = _managed_name(arn)
-        await self._change(
-            request, lambda role: msgspec.structs.replace(role, attached={**role.attached, arn: name})
-        )
+
+        def attach(role: Role) -> Role:
+            return msgspec.structs.replace(role, attached={**role.attached, arn: self._attachable(arn)})
+
+        await self._change(request, attach)
         return {}
 
     async def detach_role_policy(self, request: Request, _: Exchange) -> Reply:
@@ -217,7 +218,7 @@ class Iam:
 
         def detach(role: Role) -> Role:
             if request["PolicyArn"] not in role.attached:
-                raise _missing(f"Policy {request['PolicyArn']} was not found.")
+                raise missing(f"Policy {request['PolicyArn']} was not found.")
             kept = {arn: name for arn, name in role.attached.items() if arn != request["PolicyArn"]}
             return msgspec.structs.replace(role, attached=kept)
 
@@ -230,26 +231,37 @@ class Iam:
         shown = [{"PolicyName": name, "PolicyArn": arn} for arn, name in sorted(attached.items())]
         return {"AttachedPolicies": shown, "IsTruncated": False}
 
-    async def get_policy(self, request: Request, _: Exchange) -> Reply:
-        """Describe a policy that AWS manages."""
-        arn = request["PolicyArn"]
-        name = _managed_name(arn)
-        roles = self._control.state.view.roles.values()
-        return {
-            "Policy": {
-                "PolicyName": name,
-                "Arn": arn,
-                "Path": arn.partition(":policy")[2].removesuffix(name),
-                "DefaultVersionId": "v1",
-                "AttachmentCount": sum(arn in role.attached for role in roles),
-                "IsAttachable": True,
-            }
-        }
+    async def put_role_permissions_boundary(self, request: Request, _: Exchange) -> Reply:
+        """Say by a managed policy what a role may do at most."""
+        arn = request["PermissionsBoundary"]
+
+        def bound(role: Role) -> Role:
+            self._attachable(arn)
+            return msgspec.structs.replace(role, boundary=arn)
+
+        await self._change(request, bound)
+        return {}
+
+    async def delete_role_permissions_boundary(self, request: Request, _: Exchange) -> Reply:
+        """Let a role do all that its policies allow."""
+
+        def delete(role: Role) -> Role:
+            if not role.boundary:
+                raise missing(f"The role with name {role.name} has no permissions boundary.")
+            return msgspec.structs.replace(role, boundary="")
+
+        await self._change(request, delete)
+        return {}
 
     # --- parts ----------------------------------------------------------------------------------------------
 
     def _find(self, request: Request) -> Role:
         return _existing(self._control.state.view, request["RoleName"])
+
+    def _attachable(self, arn: str) -> str:
+        """Return the name of a managed policy: the account's, or one of AWS, which are all taken to exist."""
+        own = self._control.state.view.policy_by_arn(self._control.place, arn)
+        return own.name if own is not None else managed_name(arn)
 
     async def _change(self, request: Request, change: Callable[[Role], Role | None]) -> None:
         name = request["RoleName"]
@@ -269,13 +281,14 @@ class Iam:
             "AssumeRolePolicyDocument": quote(role.trust_policy, safe=""),
             "Description": role.description or None,
             "MaxSessionDuration": role.max_session_s,
-            "Tags": _shown_tags(role) or None,
+            "PermissionsBoundary": _boundary(role.boundary),
+            "Tags": shown_tags(role.tags) or None,
         }
 
 
 def iam_service(control: Control) -> QueryService:
     """Return the service."""
-    handlers = Iam(control).handlers()
+    handlers = {**Iam(control).handlers(), **Policies(control).handlers()}
     api = xml_api.load("iam", "2010-05-08", handlers.keys())
     return QueryService(SERVICE, api, handlers, control.new_id)
 
@@ -283,44 +296,16 @@ def iam_service(control: Control) -> QueryService:
 def _existing(view: View, name: str) -> Role:
     role = view.roles.get(name)
     if role is None:
-        raise _missing(f"The role with name {name} cannot be found.")
+        raise missing(f"The role with name {name} cannot be found.")
     return role
 
 
-def _missing(text: str) -> ServiceError:
-    return ServiceError("NoSuchEntity", text, 404)
-
-
-def _managed_name(arn: str) -> str:
-    match = _MANAGED.fullmatch(arn)
-    if match is None:
-        raise _missing(f"Policy {arn} does not exist or is not attachable.")
-    return match["name"]
+def _boundary(arn: str) -> Reply | None:
+    kind = "PermissionsBoundaryPolicy"
+    return {"PermissionsBoundaryType": kind, "PermissionsBoundaryArn": arn} if arn else None
 
 
 def _inline(role: Role, name: str) -> str:
     if name not in role.inline:
-        raise _missing(f"The role policy with name {name} cannot be found.")
+        raise missing(f"The role policy with name {name} cannot be found.")
     return role.inline[name]
-
-
-def _document(text: str) -> str:
-    """Check that a policy is a JSON object with statements; it is kept as it was given."""
-    try:
-        document = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ServiceError("MalformedPolicyDocument", f"Syntax errors in policy: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("Statement"), list | dict):
-        raise ServiceError("MalformedPolicyDocument", "Syntax errors in policy: there is no Statement.")
-    return text
-
-
-def _tags(former: Mapping[str, str], given: Any) -> dict[str, str]:
-    merged = {**former, **{tag["Key"]: tag["Value"] for tag in given}}
-    if len(merged) > _TAGS_MAX:
-        raise ServiceError("LimitExceeded", f"A role has at most {_TAGS_MAX} tags.", 409)
-    return merged
-
-
-def _shown_tags(role: Role) -> list[Reply]:
-    return [{"Key": key, "Value": value} for key, value in role.tags.items()]

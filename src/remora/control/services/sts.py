@@ -13,6 +13,7 @@ import msgspec
 
 from remora.auth.policy import Question, Verdict, judge_trust, statements
 from remora.control.callers import Caller
+from remora.control.services.iam_parts import document
 from remora.control.services.neighbour import ServiceError
 from remora.control.services.query import QueryHandler, QueryService
 from remora.resources.neighbours import Session
@@ -34,9 +35,6 @@ Reply = dict[str, Any]
 
 _SESSION_S: Final = 3600
 _ACCESS_KEY: Final = re.compile(rb"Credential=([^/,\s]+)/")
-_ROLE: Final = re.compile(
-    r"arn:aws[a-z-]*:iam::(?P<account>\d{12}):role/(?:[\x21-\x7e]*/)?(?P<name>[\w+=,.@-]+)"
-)
 
 
 class Sts:
@@ -63,26 +61,18 @@ class Sts:
         match = _ACCESS_KEY.search(exchange.header(b"authorization") or b"")
         key = match[1].decode("latin-1") if match else ""
         session = self._control.state.view.sessions.get(key)
+        if isinstance(caller, Caller):
+            return {"UserId": caller.user_id, "Account": account, "Arn": caller.arn}
         if session is None:
-            arn = caller.arn if isinstance(caller, Caller) else f"arn:aws:iam::{account}:root"
-            return {"UserId": self._user_id(arn), "Account": account, "Arn": arn}
+            return {"UserId": account, "Account": account, "Arn": f"arn:aws:iam::{account}:root"}
         if session.expires_ms <= self._control.clock.wall_ms():
             text = "The security token included in the request is expired"
             raise ServiceError("ExpiredToken", text, 403)
         return {"UserId": session.user_id, "Account": account, "Arn": session.arn}
 
-    def _user_id(self, arn: str) -> str:
-        """Return what stands for an ARN: role identifier and session, the key's name, or the account."""
-        _, _, kind = arn.rpartition(":")
-        kind, *names = kind.split("/")
-        if kind == "assumed-role":
-            role = self._control.state.view.roles.get(names[0])
-            return f"{role.role_id if role else names[0]}:{names[-1]}"
-        return names[-1] if names else self._control.place.account
-
     async def assume_role(self, request: Request, exchange: Exchange) -> Reply:
         """Give out credentials of a role; former ones that have expired are forgotten."""
-        role = self._find(request["RoleArn"], exchange.slot)
+        role = self._find(request, exchange.slot)
         seconds = request.get("DurationSeconds", _SESSION_S)
         if seconds > role.max_session_s:
             text = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
@@ -97,6 +87,7 @@ class Sts:
             user_id=f"{role.role_id}:{name}",
             arn=f"arn:aws:sts::{account}:assumed-role/{role.name}/{name}",
             expires_ms=now + seconds * 1000,
+            policies=_session_policies(request),
         )
 
         def decide(view: View) -> tuple[None, list[Change]]:
@@ -115,20 +106,18 @@ class Sts:
             "AssumedRoleUser": {"AssumedRoleId": session.user_id, "Arn": session.arn},
         }
 
-    def _find(self, arn: str, caller: object) -> Role:
+    def _find(self, request: Request, caller: object) -> Role:
         """
         Find a role that the caller may assume; what does not exist may not be assumed either.
 
-        Whoever has taken on a role needs the trust of the other one, besides what its own policies say.
+        Whose policies say what they may do needs the trust of the role besides.
         """
-        match = _ROLE.fullmatch(arn)
-        role = self._control.state.view.roles.get(match["name"]) if match else None
-        account = self._control.place.account
-        who = f"arn:aws:iam::{account}:root"
-        may = role is not None and self._control.place.role_arn(role.name, role.path) == arn
+        arn, place = request["RoleArn"], self._control.place
+        role = self._control.state.view.role_by_arn(place, arn)
+        who, may = f"arn:aws:iam::{place.account}:root", True
         if isinstance(caller, Caller):
             who = caller.arn
-            may = may and (not caller.role or _trusts(role, caller, self._control.place))
+            may = not caller.is_limited or _trusts(role, caller, place, request.get("ExternalId"))
         if role is None or not may:
             text = f"User: {who} is not authorized to perform: sts:AssumeRole on resource: {arn}"
             raise ServiceError("AccessDenied", text, 403)
@@ -145,12 +134,20 @@ def sts_service(control: Control) -> QueryService:
     return QueryService(SERVICE, api, handlers, control.new_id)
 
 
-def _trusts(role: Role | None, caller: Caller, place: Place) -> bool:
+def _session_policies(request: Request) -> tuple[str, ...]:
+    """Return the policies that a session is limited by: documents, and ARNs of managed ones."""
+    arns = [each["arn"] for each in request.get("PolicyArns", ())]
+    return (*arns, *([document(request["Policy"])] if "Policy" in request else []))
+
+
+def _trusts(role: Role | None, caller: Caller, place: Place, external_id: str | None) -> bool:
     """Tell if a role's trust policy allows the caller to assume it."""
     if role is None:
         return False
     policy = [{"Resource": "*", **each} for each in statements(msgspec.json.decode(role.trust_policy))]
-    known = {"aws:principalarn": caller.role, "aws:principalaccount": place.account}
+    known = {"aws:principalarn": caller.role or caller.arn, "aws:principalaccount": place.account}
+    if external_id is not None:
+        known["sts:externalid"] = external_id
     arn = place.role_arn(role.name, role.path)
     question = Question("sts:AssumeRole", arn, caller.arn, place.account, known, caller.role)
     return judge_trust(policy, question) is Verdict.ALLOW

@@ -1,0 +1,92 @@
+"""
+What the policies of a caller say: of a role, of a key, and what limits them.
+
+A caller may do what its own policies allow, and of that only what every limit allows, too: the permissions
+boundary of a role, the policies that a session was begun with.
+
+Source: AWS IAM user guide, "Policy evaluation logic", "Permissions boundaries", "Session policies".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from remora.auth.managed import MANAGED
+from remora.auth.policy import Question, Verdict, judge, judge_resource, statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from remora.control.callers import Caller
+    from remora.resources.names import Place
+    from remora.resources.view import View
+
+Statement = dict[str, Any]
+
+BOUNDARY: Final = "permissions boundary"
+SESSION: Final = "session policy"
+
+
+class Rights(NamedTuple):
+    """
+    The policies of a caller.
+
+    Args:
+        own: Statements of its own policies.
+        limits: Statements of what limits them, by what AWS calls it.
+    """
+
+    own: Sequence[Statement]
+    limits: dict[str, Sequence[Statement]]
+
+    def judge(self, question: Question, policy: Iterable[Statement]) -> str:
+        """
+        Tell why something may not be done, in AWS's words; an empty text if it may.
+
+        Args:
+            question: What is asked for.
+            policy: Statements of the resource's own policy.
+        """
+        kinds = {
+            "an identity-based policy": judge(self.own, question),
+            "a resource-based policy": judge_resource(policy, question),
+        }
+        limits = {name: judge(limit, question) for name, limit in self.limits.items()}
+        for kind, verdict in {**kinds, **{f"a {name}": verdict for name, verdict in limits.items()}}.items():
+            if verdict is Verdict.DENY:
+                return f"with an explicit deny in {kind}"
+        if Verdict.ALLOW not in kinds.values():
+            return f"because no identity-based policy allows the {question.action} action"
+        for name, verdict in limits.items():
+            if verdict is not Verdict.ALLOW:
+                return f"because no {name} allows the {question.action} action"
+        return ""
+
+
+def rights_of(view: View, place: Place, caller: Caller) -> Rights:
+    """Return what policies say of a caller; a role that there is not has none."""
+
+    def read(policies: Iterable[str]) -> list[Statement]:
+        return [statement for policy in policies for statement in _statements(view, place, policy)]
+
+    limits: dict[str, Sequence[Statement]] = {}
+    if caller.session_policies:
+        limits[SESSION] = read(caller.session_policies)
+    if not caller.role:
+        return Rights(read(caller.policies or ()), limits)
+    role = view.role_by_arn(place, caller.role)
+    if role is None:
+        return Rights((), limits)
+    if role.boundary:
+        limits[BOUNDARY] = read([role.boundary])
+    return Rights(read([*role.attached, *role.inline.values()]), limits)
+
+
+def _statements(view: View, place: Place, policy: str) -> Sequence[Statement]:
+    """Return the statements of a policy: JSON, or a managed one's ARN; what is not known has none."""
+    if not policy.startswith("arn:"):
+        return statements(msgspec.json.decode(policy))
+    own = view.policy_by_arn(place, policy)
+    return MANAGED.get(policy, ()) if own is None else statements(msgspec.json.decode(own.document))
