@@ -61,11 +61,14 @@ def test_what_was_backed_up_is_restored(tmp_path, filled):
 def test_what_is_secret_stays_so(tmp_path, filled):
     (filled / "keys.json").write_text("{}")
     (filled / "keys.json").chmod(0o600)
+    (filled / "keys.lock").write_text("")
     archive, again = tmp_path / "node.backup", tmp_path / "again"
     back_up(filled, archive)
     restore(archive, again)
     assert archive.stat().st_mode & 0o777 == 0o600
     assert (again / "keys.json").stat().st_mode & 0o777 == 0o600
+    assert (again / "remora.db").stat().st_mode & 0o777 == 0o600
+    assert not (again / "keys.lock").exists()
     assert again.stat().st_mode & 0o777 == 0o755
 
 

@@ -24,7 +24,7 @@ import remora
 from remora.control.state import State
 from remora.kit.files import sync_directory
 from remora.node.drivers import LOCK, RECORDS, record_store
-from remora.node.settings import NodeError
+from remora.node.settings import LOCK_OF_KEYS, NodeError
 from remora.store.base import StoreError
 from remora.store.copies import check_database, copy_database
 
@@ -40,7 +40,7 @@ _MANIFEST: Final = "manifest.json"
 _MODE: Final = 0o755
 """What a restored file may be to others, at most."""
 _MANIFEST_BYTES_MAX: Final = 256 * 1024 * 1024
-_MADE_AGAIN: Final = frozenset({"boot-id", "code", "environments", LOCK, "opt"})
+_MADE_AGAIN: Final = frozenset({"boot-id", "code", "environments", LOCK, LOCK_OF_KEYS, "opt"})
 _NAME: Final = re.compile(r"(?:[^/\0]+/)*[^/\0]+")
 _PIECE_BYTES: Final = 1024 * 1024
 _TRIES: Final = 5

@@ -18,6 +18,8 @@ DEFAULT_PORT = 9000
 LOOPBACK = "127.0.0.1"
 KEYS = "keys.json"
 """The file with the keys, in the data directory."""
+LOCK_OF_KEYS = "keys.lock"
+"""Held by who changes them."""
 
 
 @dataclass(frozen=True, slots=True)

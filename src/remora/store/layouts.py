@@ -8,12 +8,15 @@ layout are one transaction, so a file has its former layout or the newest one, n
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from remora.store.base import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_MODE: Final = 0o600
 
 
 class Layouts(NamedTuple):
@@ -31,7 +34,7 @@ class Layouts(NamedTuple):
 
 def open_database(path: Path, layouts: Layouts, *, synchronous: str) -> sqlite3.Connection:
     """
-    Open a file, or make it.
+    Open a file, or make it; only its owner may read it: it holds secrets.
 
     Args:
         path: Where it is.
@@ -40,8 +43,11 @@ def open_database(path: Path, layouts: Layouts, *, synchronous: str) -> sqlite3.
 
     Raises:
         StoreError: If it is of another program, or was written by a newer version.
+        OSError: If it cannot be made.
         sqlite3.DatabaseError: If it is damaged, or cannot be read or written; nothing was made worse.
     """
+    path.touch(mode=_MODE)
+    path.chmod(_MODE)  # SQLite gives the files beside it the same mode
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path, layouts, synchronous)
