@@ -78,8 +78,20 @@ def test_who_has_no_key_gets_nothing(guarded, monkeypatch):
             urllib.request.urlopen(node.endpoint + path)
         with caught.value:
             assert caught.value.code == status
-    with urllib.request.urlopen(f"{node.endpoint}/_remora/health") as answer:
-        assert json.load(answer)["status"] == "ok"
+    for path in ("/health", "/_remora/health"):
+        with urllib.request.urlopen(f"{node.endpoint}{path}") as answer:
+            assert json.load(answer)["status"] == "ok"
+    with urllib.request.urlopen(urllib.request.Request(f"{node.endpoint}/health", method="HEAD")) as answer:
+        assert (answer.status, answer.read()) == (200, b"")
+    # A bucket and an object may be called so, too.
+    s3 = client(node, "s3", key)
+    s3.create_bucket(Bucket="health")
+    s3.head_bucket(Bucket="health")
+    s3.put_object(Bucket="health", Key="health", Body=b"x")
+    virtual = urllib.request.Request(f"{node.endpoint}/health", headers={"Host": "health.s3.localhost"})
+    with pytest.raises(urllib.request.HTTPError, match="403") as caught:
+        urllib.request.urlopen(virtual)
+    caught.value.close()
     late = datetime.now(UTC) - timedelta(minutes=6)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: late.replace(tzinfo=None))
     assert "Signature expired: " in refused(ours.list_functions)["Message"]

@@ -224,8 +224,10 @@ def test_a_node_that_ends_says_so(start, data):
     def health() -> int:
         connection = http.client.HTTPConnection(node.address, timeout=30)
         try:
-            connection.request("GET", "/_remora/health")
-            return connection.getresponse().status
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            assert json.loads(answer.read())["status"] == ("ok" if answer.status == 200 else "ending")
+            return answer.status
         finally:
             connection.close()
 

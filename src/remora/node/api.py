@@ -1,8 +1,8 @@
 """
 The node's own API under /_remora: health, environments, timelines, logs. For the command line and for people.
 
-`GET /_remora/health`, `/_remora/environments`, `/_remora/timelines`, `/_remora/timelines/{environment}`,
-`/_remora/report?function=NAME[&version=]`, `/metrics` (for Prometheus),
+`GET /health` (also `/_remora/health`), `/_remora/environments`, `/_remora/timelines`,
+`/_remora/timelines/{environment}`, `/_remora/report?function=NAME[&version=]`, `/metrics` (for Prometheus),
 `/_remora/logs` (see `log_lines`); `POST /_remora/retire?function=NAME&version=VERSION` ends what is idle, so
 that the next invocation is a cold start.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PREFIX = b"/_remora/"
 METRICS_PATH = b"/metrics"
+HEALTH_PATH = b"/health"
 _JSON = [(b"Content-Type", b"application/json")]
 
 
@@ -70,17 +71,17 @@ class NodeApi:
 
     def ended(self, exchange: Exchange) -> None:
         """Answer a request."""
-        if exchange.path == METRICS_PATH:
-            name, rest = METRICS_PATH, b""
+        if exchange.path in (METRICS_PATH, HEALTH_PATH):
+            name, rest = exchange.path, b""
         else:
             name, _, rest = exchange.path[len(PREFIX) :].partition(b"/")
         if name == b"retire":
             self._answer_retire(exchange)
-        elif exchange.method != b"GET":
-            _answer(exchange, 405, {"message": "only GET is offered here"})
-        elif name == b"health":
+        elif name in (b"health", HEALTH_PATH) and exchange.method in (b"GET", b"HEAD"):
             health = self._health()
             _answer(exchange, 200 if health["status"] == "ok" else 503, health)
+        elif exchange.method != b"GET":
+            _answer(exchange, 405, {"message": "only GET is offered here"})
         elif name == b"environments":
             _answer(exchange, 200, {"environments": self._environments()})
         elif name == b"timelines":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remora.control.addresses.service import url_id_of
-from remora.node.api import METRICS_PATH, PREFIX
+from remora.control.services.s3_requests import is_virtual
+from remora.node.api import HEALTH_PATH, METRICS_PATH, PREFIX
 
 if TYPE_CHECKING:
     from remora.http.exchange import Application, Exchange
@@ -20,7 +21,7 @@ class Front:
     One application in front of three.
 
     Args:
-        node: Answers what begins with /_remora/, and /metrics.
+        node: Answers what begins with /_remora/, /metrics and /health.
         addresses: Answers function URLs.
         services: Answers everything else.
     """
@@ -50,4 +51,11 @@ class Front:
         if url_id_of(exchange):
             return self._addresses
         is_ours = path.startswith(PREFIX) or path == METRICS_PATH
-        return self._node if is_ours else self._services
+        return self._node if is_ours or _asks_for_health(exchange) else self._services
+
+
+def _asks_for_health(exchange: Exchange) -> bool:
+    """Tell /health from requests to S3 that are about a bucket of that name, or an object in one."""
+    if exchange.path != HEALTH_PATH or exchange.query or exchange.header(b"authorization") is not None:
+        return False
+    return exchange.method in (b"GET", b"HEAD") and not is_virtual(exchange)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from remora.auth.sigv4 import SignatureError
-from remora.node.api import PREFIX
+from remora.node.api import HEALTH_PATH, PREFIX
 
 if TYPE_CHECKING:
     from remora.control.callers import Callers
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SCOPE = "remora"
 """What the node's own pages are called in the scope of a signature."""
-HEALTH = PREFIX + b"health"
+_OPEN = (HEALTH_PATH, PREFIX + b"health")
 """Open to everybody: those who watch a node have no keys."""
 
 
@@ -44,7 +44,7 @@ class Guarded:
 
     def ended(self, exchange: Exchange) -> None:
         """Pass on what is signed by the owner of a key."""
-        if exchange.path == HEALTH:
+        if exchange.path in _OPEN:
             self._application.ended(exchange)
         else:
             self._tasks.spawn(self._check(exchange), "check a signature")

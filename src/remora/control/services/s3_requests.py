@@ -63,9 +63,18 @@ class Request(NamedTuple):
 def take_apart(exchange: Exchange) -> Request:
     """Find bucket and key in the path, or the bucket in the host's name."""
     path = unquote_to_bytes(exchange.path).decode("utf-8", "replace").removeprefix("/")
-    host = _VIRTUAL.fullmatch((exchange.header(b"host") or b"").decode("latin-1"))
+    host = _bucket_host(exchange)
     bucket, _, key = (host[1], "", path) if host else path.partition("/")
     return Request(exchange, bucket, key, parse_query(exchange.query))
+
+
+def is_virtual(exchange: Exchange) -> bool:
+    """Tell if a request names a bucket by its host."""
+    return _bucket_host(exchange) is not None
+
+
+def _bucket_host(exchange: Exchange) -> re.Match[str] | None:
+    return _VIRTUAL.fullmatch((exchange.header(b"host") or b"").decode("latin-1"))
 
 
 def copy_source(request: Request) -> tuple[str, str] | None:
