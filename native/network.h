@@ -1,8 +1,8 @@
 /*
  * A network of its own with one way out: a pair of virtual Ethernet devices, one end inside, the other at the host.
  *
- * Addresses are single ones (/32): nothing inside is on a common link with anything but the gateway, an address that
- * every host's end has. All of it ends with the last process of the network namespace.
+ * Addresses are single ones (/32, /128): nothing inside is on a common link with anything but the gateway, an address
+ * that every host's end has. All of it ends with the last process of the network namespace.
  */
 #ifndef REMORA_NETWORK_H
 #define REMORA_NETWORK_H
@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
 #include <linux/netlink.h>
@@ -18,11 +19,29 @@
 #include <net/if.h>
 #include <sched.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum { ORDER_BYTES_MAX = 1024 };
+
+static const char GATEWAY_6[] = "fe80::1";
+
+/* An address of either family; `bits` is the length of the network that it stands for. */
+struct address {
+    uint8_t family, bits;
+    uint8_t bytes[sizeof(struct in6_addr)];
+};
+
+static size_t address_size(const struct address *address) { return address->family == AF_INET6 ? 16 : 4; }
+
+static int read_address(const char *text, struct address *address) {
+    address->family = strchr(text, ':') ? AF_INET6 : AF_INET;
+    address->bits = (uint8_t)(8 * address_size(address));
+    errno = EINVAL;
+    return inet_pton(address->family, text, address->bytes) == 1 ? 0 : -1;
+}
 
 /* One order to the kernel being written. */
 struct order {
@@ -130,48 +149,88 @@ static int set_forwarding(int netlink, int device) {
     return perform(netlink, &order);
 }
 
-static int add_address(int netlink, int device, const struct in_addr *address) {
+/* Have the kernel make no link-local address of IPv6: what an end has is given to it. Kernels without IPv6 refuse. */
+static void set_no_address(int netlink, int device) {
     struct order order;
-    struct ifaddrmsg about = {.ifa_family = AF_INET, .ifa_prefixlen = 32, .ifa_index = (uint32_t)device};
+    struct ifinfomsg about = {.ifi_family = AF_UNSPEC, .ifi_index = device};
+    uint8_t mode = IN6_ADDR_GEN_MODE_NONE;
+    begin_order(&order, RTM_SETLINK, 0, &about, sizeof about);
+    struct rtattr *families = begin_nest(&order, IFLA_AF_SPEC), *family = begin_nest(&order, AF_INET6);
+    put_attribute(&order, IFLA_INET6_ADDR_GEN_MODE, &mode, sizeof mode);
+    end_nest(&order, family);
+    end_nest(&order, families);
+    (void)perform(netlink, &order);
+}
+
+/* The same for IPv6, which netlink cannot say. Where the machine forwards everything, there may be no such switch. */
+static void set_forwarding_6(const char *name) {
+    char path[96];
+    snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/force_forwarding", name);
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0)
+        return;
+    (void)!write(file, "1", 1);
+    close(file);
+}
+
+static int add_address(int netlink, int device, const struct address *address) {
+    struct order order;
+    struct ifaddrmsg about = {.ifa_family = address->family, .ifa_prefixlen = address->bits, .ifa_index = (uint32_t)device};
+    if (address->family == AF_INET6)
+        about.ifa_flags = IFA_F_NODAD; /* nobody else is on the link: it can be used at once */
     begin_order(&order, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &about, sizeof about);
-    put_attribute(&order, IFA_LOCAL, address, sizeof *address);
-    put_attribute(&order, IFA_ADDRESS, address, sizeof *address);
+    put_attribute(&order, IFA_LOCAL, address->bytes, address_size(address));
+    put_attribute(&order, IFA_ADDRESS, address->bytes, address_size(address));
     return perform(netlink, &order);
 }
 
 /* A route to one address through a device; or, with a gateway, the default route. */
-static int add_route(int netlink, int device, const struct in_addr *target, const struct in_addr *gateway) {
+static int add_route(int netlink, int device, const struct address *target, const struct address *gateway) {
     struct order order;
-    struct rtmsg about = {.rtm_family = AF_INET, .rtm_dst_len = target ? 32 : 0, .rtm_table = RT_TABLE_MAIN,
-                          .rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNICAST,
+    struct rtmsg about = {.rtm_family = (target ? target : gateway)->family, .rtm_dst_len = target ? target->bits : 0,
+                          .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNICAST,
                           .rtm_scope = gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK};
     begin_order(&order, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &about, sizeof about);
     if (target)
-        put_attribute(&order, RTA_DST, target, sizeof *target);
+        put_attribute(&order, RTA_DST, target->bytes, address_size(target));
     if (gateway)
-        put_attribute(&order, RTA_GATEWAY, gateway, sizeof *gateway);
+        put_attribute(&order, RTA_GATEWAY, gateway->bytes, address_size(gateway));
     put_attribute(&order, RTA_OIF, &device, sizeof device);
     return perform(netlink, &order);
 }
 
-static int configure_outside(int netlink, const char *name, const struct in_addr *address, const struct in_addr *gateway) {
+/* One family's addresses: the environment's, and that of the host's end. */
+struct ends {
+    struct address own, gateway;
+};
+
+static int configure_outside(int netlink, const char *name, const struct ends *ends, int count) {
     int device = device_number(netlink, name);
-    return device <= 0 || set_up_device(netlink, device) < 0 || add_address(netlink, device, gateway) < 0 ||
-                   add_route(netlink, device, address, NULL) < 0 || set_forwarding(netlink, device) < 0
-               ? -1
-               : 0;
+    if (device <= 0)
+        return -1;
+    set_no_address(netlink, device);
+    if (set_up_device(netlink, device) < 0 || set_forwarding(netlink, device) < 0)
+        return -1;
+    for (int i = 0; i < count; i++)
+        if (add_address(netlink, device, &ends[i].gateway) < 0 || add_route(netlink, device, &ends[i].own, NULL) < 0)
+            return -1;
+    return 0;
 }
 
-static int configure_inside(const struct in_addr *address, const struct in_addr *gateway) {
-    int netlink = open_netlink(), device, result;
+static int configure_inside(const struct ends *ends, int count) {
+    int netlink = open_netlink(), device, result = -1;
     if (netlink < 0)
         return -1;
     device = device_number(netlink, "eth0");
-    result = device <= 0 || set_up_device(netlink, device_number(netlink, "lo")) < 0 ||
-                     set_up_device(netlink, device) < 0 || add_address(netlink, device, address) < 0 ||
-                     add_route(netlink, device, gateway, NULL) < 0 || add_route(netlink, device, NULL, gateway) < 0
-                 ? -1
-                 : 0;
+    if (device > 0) {
+        set_no_address(netlink, device);
+        result = set_up_device(netlink, device_number(netlink, "lo")) < 0 || set_up_device(netlink, device) < 0 ? -1 : 0;
+    }
+    for (int i = 0; i < count && !result; i++)
+        result = add_address(netlink, device, &ends[i].own) < 0 || add_route(netlink, device, &ends[i].gateway, NULL) < 0 ||
+                         add_route(netlink, device, NULL, &ends[i].gateway) < 0
+                     ? -1
+                     : 0;
     close(netlink);
     return result;
 }
@@ -190,17 +249,32 @@ static int close_link_local(void) {
     return result;
 }
 
-/* Enter a network namespace of our own, connected to the one we leave by the device `name` there. */
-static int enter_network(const char *name, const char *own, const char *way_out) {
-    struct in_addr address, gateway;
-    int netlink = open_netlink(), inside;
-    if (netlink < 0 || inet_pton(AF_INET, own, &address) != 1 || inet_pton(AF_INET, way_out, &gateway) != 1)
+/*
+ * Enter a network namespace of our own, connected to the one we leave by the device `name` there. `own_6` is "-" if the
+ * machine has no IPv6 to offer.
+ */
+static int enter_network(const char *name, const char *own, const char *way_out, const char *own_6) {
+    struct ends ends[2];
+    int netlink = open_netlink(), count = strcmp(own_6, "-") ? 2 : 1, inside;
+    int outside = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (netlink < 0 || outside < 0 || read_address(own, &ends[0].own) < 0 || read_address(way_out, &ends[0].gateway) < 0)
+        return -1;
+    if (count == 2 && (read_address(own_6, &ends[1].own) < 0 || read_address(GATEWAY_6, &ends[1].gateway) < 0))
         return -1;
     if (unshare(CLONE_NEWNET) < 0 || (inside = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) < 0)
         return -1;
-    if (make_pair(netlink, name, inside) < 0 || configure_outside(netlink, name, &address, &gateway) < 0 ||
-        configure_inside(&address, &gateway) < 0)
+    if (make_pair(netlink, name, inside) < 0 || configure_outside(netlink, name, ends, count) < 0)
         return -1;
+    if (count == 2) { /* the files of /proc/sys/net are those of whoever opens them */
+        if (setns(outside, CLONE_NEWNET) < 0)
+            return -1;
+        set_forwarding_6(name);
+        if (setns(inside, CLONE_NEWNET) < 0)
+            return -1;
+    }
+    if (configure_inside(ends, count) < 0)
+        return -1;
+    close(outside);
     close(inside);
     close(netlink);
     return 0;

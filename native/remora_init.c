@@ -33,9 +33,9 @@
  * (version 2) whose directory FD is, writes "pid N" and a line feed, and is done. Being born there costs nothing,
  * being moved there later costs the kernel a grace period of 10 to 20 ms.
  * With --scratch IMAGE DIRECTORY -- PROGRAM ARGUMENTS it becomes the program, which finds the file system in the
- * file mounted on the directory. With --nat DEVICE ADDRESS GATEWAY -- PROGRAM ARGUMENTS it becomes the program in a
- * network of its own, whose one device has the address and leads to a device called so outside, which has that of the
- * gateway; with --closed -- PROGRAM ARGUMENTS only link-local addresses are taken away from the network it is in
+ * file mounted on the directory. With --nat DEVICE ADDRESS GATEWAY ADDRESS6 -- PROGRAM ARGUMENTS it becomes the program
+ * in a network of its own, whose one device has the addresses (that of IPv6 unless it is "-") and leads to a device
+ * called so outside, which has that of the gateway; with --closed -- PROGRAM ARGUMENTS only link-local addresses are taken away from the network it is in
  * already. Each may start the next.
  *
  * Two ways to be used: as pid 1 of a pid namespace, where "everything" is what kill(-1) reaches; or, with
@@ -876,9 +876,9 @@ static void launch_with_scratch(const char *image, const char *directory, char *
     die("cannot start %s", argv[0]);
 }
 
-/* Become `argv` in a network of its own, of which `where` is the device outside, the address, the gateway. */
+/* Become `argv` in a network of its own; `where`: the device outside, the address, the gateway, the IPv6 address. */
 static void launch_in_network(char **where, char **argv) {
-    if (enter_network(where[0], where[1], where[2]) < 0)
+    if (enter_network(where[0], where[1], where[2], where[3]) < 0)
         die("cannot make the network device %s for %s", where[0], where[1]);
     execv(argv[0], argv);
     die("cannot start %s", argv[0]);
@@ -999,8 +999,8 @@ int main(int argc, char **argv) {
         launch_into(atoi(argv[2]), argv + 4);
     if (argc > 3 && !strcmp(argv[1], "--closed") && !strcmp(argv[2], "--"))
         launch_closed(argv + 3);
-    if (argc > 6 && !strcmp(argv[1], "--nat") && !strcmp(argv[5], "--"))
-        launch_in_network(argv + 2, argv + 6);
+    if (argc > 7 && !strcmp(argv[1], "--nat") && !strcmp(argv[6], "--"))
+        launch_in_network(argv + 2, argv + 7);
     if (argc > 5 && !strcmp(argv[1], "--scratch") && !strcmp(argv[4], "--"))
         launch_with_scratch(argv[2], argv[3], argv + 5);
     parse_arguments(argc, argv);

@@ -1,7 +1,8 @@
 """
 Lives in a world of its own, which it makes: a machine, an internet beyond it, environments on the machine.
 
-Run by `test_networks.py` in new network and mount namespaces; prints as JSON what each could reach.
+Run by `test_networks.py` in new network and mount namespaces; prints as JSON what each could reach. The
+machine has IPv6 (unless its world is `v4-only`), and forwards nothing (unless that is `forwards`).
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvloop
 
 from remora.sandbox.base import SandboxPlan
 from remora.sandbox.bubblewrap import BubblewrapDriver
+from remora.sandbox.switches import PLACE, Switches
 from remora.testing.contracts.sandbox import Bench, Living, Recorder, read_some
 
 INTERNET, MACHINE, METADATA = "198.51.100.1", "198.51.100.2", "169.254.169.254"
+INTERNET_6, MACHINE_6, METADATA_6 = "2001:db8::1", "2001:db8::2", "fd00:ec2::254"
+OFFICE, MACHINE_AT_OFFICE = "203.0.113.2", "203.0.113.1"
+"""A network that the machine reaches, and nobody through it unless it forwards anyway."""
 CLONE_NEWNET = 0x40000000
 _REACH = """
 import json, socket, sys
@@ -35,18 +42,19 @@ for name, host, port in json.loads(sys.argv[1]):
     except OSError as error:
         is_named = isinstance(error, (TimeoutError, socket.gaierror))
         told[name] = type(error).__name__ if is_named else error.errno
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-    try:
-        probe.connect(("198.51.100.1", 9))
-        told["own"] = probe.getsockname()[0]
-    except OSError:
-        told["own"] = ""
+for name, family, host in ("own", socket.AF_INET, "198.51.100.1"), ("own_6", socket.AF_INET6, "2001:db8::1"):
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, 9))
+            told[name] = probe.getsockname()[0]
+        except OSError:
+            told[name] = ""
 print(json.dumps(told))
 """
 _SERVE = """
 import os, socket, time
 for port in (8080, 2772, 4243):
-    server = socket.create_server(("0.0.0.0", port))
+    server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
 os.write(1, b"up")
 time.sleep(1000)
 """
@@ -72,9 +80,9 @@ def serve_names(server: socket.socket) -> None:
 def greet(server: socket.socket) -> None:
     """Tell everybody who connects from where they come."""
     while True:
-        peer, (host, _) = server.accept()
+        peer, address = server.accept()
         with peer:
-            peer.sendall(host.encode())
+            peer.sendall(address[0].removeprefix("::ffff:").encode())
 
 
 def internet(ready: threading.Event, go: threading.Event, place: list[int]) -> None:
@@ -87,15 +95,20 @@ def internet(ready: threading.Event, go: threading.Event, place: list[int]) -> N
     names.bind(("0.0.0.0", 53))
     threading.Thread(target=serve_names, args=(names,), daemon=True).start()
     for port in (80, 443):
-        server = socket.create_server(("0.0.0.0", port))
+        server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
         threading.Thread(target=greet, args=(server,), daemon=True).start()
     place.append(0)
     ready.set()
     threading.Event().wait()
 
 
-def make_world(directory: Path) -> None:
-    """Connect this namespace, which plays the machine, with one that plays the internet."""
+def make_world(directory: Path, world: str) -> int:
+    """
+    Connect this namespace, which plays the machine, with one that plays the internet.
+
+    Returns:
+        The thread that lives there.
+    """
     ready, go, place = threading.Event(), threading.Event(), []
     threading.Thread(target=internet, args=(ready, go, place), daemon=True).start()
     ready.wait()
@@ -112,6 +125,8 @@ def make_world(directory: Path) -> None:
     for words in (
         ("addr", "add", f"{INTERNET}/24", "dev", "wan"),
         ("addr", "add", f"{METADATA}/32", "dev", "wan"),
+        ("addr", "add", f"{INTERNET_6}/64", "dev", "wan", "nodad"),
+        ("addr", "add", f"{METADATA_6}/128", "dev", "wan", "nodad"),
         ("link", "set", "wan", "up"),
         ("link", "set", "lo", "up"),
     ):
@@ -119,6 +134,12 @@ def make_world(directory: Path) -> None:
     ip("addr", "add", f"{MACHINE}/24", "dev", "up0")
     ip("link", "set", "up0", "up")
     ip("route", "add", "default", "via", INTERNET)
+    if world != "v4-only":
+        ip("addr", "add", f"{MACHINE_6}/64", "dev", "up0", "nodad")
+        ip("-6", "route", "add", "default", "via", INTERNET_6)
+    for family in ("ipv4", "ipv6"):  # what a new namespace does is what the host does
+        Path(f"/proc/sys/net/{family}/conf/all/forwarding").write_text(str(int(world == "forwards")))
+    subprocess.run(["nsenter", inside, "ip", "route", "add", "203.0.113.0/24", "via", MACHINE], check=True)
     holder.kill()
     holder.wait()
     go.set()
@@ -126,12 +147,54 @@ def make_world(directory: Path) -> None:
     names = directory / "resolv.conf"
     names.write_text(f"nameserver {INTERNET}\n")
     subprocess.run(["mount", "--bind", names, Path("/etc/resolv.conf").resolve()], check=True)
-    for host in ("127.0.0.1", MACHINE):
-        server = socket.create_server((host, 9000))
-        threading.Thread(target=greet, args=(server,), daemon=True).start()
+    server = socket.create_server(("", 9000), family=socket.AF_INET6, dualstack_ipv6=True)
+    threading.Thread(target=greet, args=(server,), daemon=True).start()
+    return place[0]
 
 
-async def tell(directory: Path) -> dict[str, object]:
+@contextmanager
+def office() -> Iterator[None]:
+    """Have a network on the other side of the machine, with somebody who serves."""
+    serve = "import socket, time; s = socket.create_server(('', 80)); print(1, flush=True); time.sleep(600)"
+    with subprocess.Popen(["unshare", "--net", sys.executable, "-c", serve], stdout=subprocess.PIPE) as there:
+        try:
+            assert there.stdout is not None
+            assert there.stdout.readline() == b"1\n"
+            ip("link", "add", "office", "type", "veth", "peer", "name", "eth0", "netns", str(there.pid))
+            inside = ["nsenter", f"--net=/proc/{there.pid}/ns/net", "ip"]
+            for words in (
+                ("addr", "add", f"{OFFICE}/24", "dev", "eth0"),
+                ("link", "set", "eth0", "up"),
+                ("route", "add", "default", "via", MACHINE_AT_OFFICE),
+            ):
+                subprocess.run([*inside, *words], check=True)
+            ip("addr", "add", f"{MACHINE_AT_OFFICE}/24", "dev", "office")
+            ip("link", "set", "office", "up")
+            Path("/proc/sys/net/ipv4/conf/office/forwarding").write_text("1")
+            yield
+        finally:
+            there.kill()
+
+
+def reached_through_machine(thread: int) -> str:
+    """Tell whether the internet gets to the office."""
+    code = f"import socket; socket.create_connection(({OFFICE!r}, 80), 1); print('reached')"
+    words = ["nsenter", f"--net=/proc/{os.getpid()}/task/{thread}/ns/net", sys.executable, "-c", code]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def forwarding() -> dict[str, str]:
+    """Return which switches of the uplink are on."""
+    found = {}
+    for switch in ("ipv4/conf/up0/forwarding", "ipv6/conf/up0/forwarding", "ipv6/conf/up0/force_forwarding"):
+        path = Path("/proc/sys/net", switch)
+        if path.exists():
+            found[switch] = path.read_text().strip()
+    return found
+
+
+async def tell(directory: Path, thread: int) -> dict[str, object]:
+    before = forwarding()
     driver = BubblewrapDriver(directory / "environments", "story")
     (directory / "environments").mkdir()
     (directory / "task").mkdir()
@@ -145,7 +208,7 @@ async def tell(directory: Path) -> dict[str, object]:
         living.append(Living(await driver.create(plan, watcher), watcher))
         return living[-1]
 
-    async def reach(who: Living, neighbour: str) -> object:
+    async def reach(who: Living, neighbour: str, neighbour_6: str) -> object:
         places = [
             ("internet", INTERNET, 80),
             ("name", "example.com", 443),
@@ -155,6 +218,12 @@ async def tell(directory: Path) -> dict[str, object]:
             ("gateway", "169.254.1.1", 9000),
             ("neighbour", neighbour, 8080),
             ("neighbours_api", neighbour, 9001),
+            ("internet_6", INTERNET_6, 80),
+            ("metadata_6", METADATA_6, 80),
+            ("machine_6", MACHINE_6, 9000),
+            ("loopback_6", "::1", 9000),
+            ("gateway_6", "fe80::1%eth0", 9000),
+            ("neighbour_6", neighbour_6, 8080),
         ]
         return await who.ask(_REACH, json.dumps(places))
 
@@ -164,18 +233,52 @@ async def tell(directory: Path) -> dict[str, object]:
             output = each.begin("server", each.python(_SERVE))
             assert await read_some(output) == b"up", "fixed ports are free in every environment"
             os.close(output)
-        address = (await reach(second, "192.0.2.99"))["own"]
-        told["nat"] = await reach(first, address)
-        told["second"] = address
-        told["none"] = await reach(await start("none"), address)
+        found = await reach(second, "192.0.2.99", "2001:db8::99")
+        addresses = found["own"], found["own_6"] or "fd00::99"
+        told["nat"] = await reach(first, *addresses)
+        told["none"] = await reach(await start("none"), *addresses)
         told["rules"] = tables()
-        told["from_machine"] = reached_from_here(address)
+        told["from_machine"] = reached(addresses[0], 8080)
+        told["forwarding"] = forwarding()
+        told["through_machine"] = await asyncio.to_thread(reached_through_machine, thread)
     finally:
         for each in living:
             await each.sandbox.close()
+    told |= {"forwarding_before": before, "forwarding_after": forwarding()}
+    told["forwarding_after_death"] = await asyncio.to_thread(die_and_start_again, directory)
+    told["switches_left"] = await asyncio.to_thread(switches_left)
     told["rules_after"] = tables()
     told["devices_after"] = await asyncio.to_thread(devices_left)
     return told
+
+
+def die_and_start_again(directory: Path) -> dict[str, str]:
+    """Have a process die that had switches on; return what they say once the next node has begun."""
+    code = "import sys, time; from pathlib import Path; from remora.sandbox.switches import Switches\n"
+    code += "held = Switches(); [held.turn_on(Path(each)) for each in sys.argv[1:]]; print(1, flush=True)\n"
+    switches = [f"/proc/sys/net/{each}" for each in forwarding() if each != "ipv6/conf/up0/forwarding"]
+    words = [sys.executable, "-c", f"{code}time.sleep(600)", *switches]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"1\n"
+        # While it lives nobody else puts them back, nor does one who needed them, too
+        driver = BubblewrapDriver(directory / "environments", "next")
+        other = Switches()
+        for each in switches:
+            other.turn_on(Path(each))
+        other.close()
+        uvloop.run(driver.sweep())
+        assert {Path(each).read_text().strip() for each in switches} == {"1"}
+        process.kill()
+        process.wait()
+    uvloop.run(driver.sweep())
+    return forwarding()
+
+
+def switches_left() -> list[str]:
+    """Return what is kept of switches, of whose former state nobody needs to know any more."""
+    namespace = Path("/proc/self/ns/net").stat().st_ino
+    return [path.name for path in PLACE.glob(f"{namespace}:*")]
 
 
 def devices_left() -> list[str]:
@@ -192,14 +295,16 @@ def tables() -> str:
     return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
 
 
-def reached_from_here(address: str) -> object:
+def reached(address: str, port: int) -> object:
     try:
-        with socket.create_connection((address, 8080), 1):
+        with socket.create_connection((address, port), 1):
             return "reached"
     except OSError as error:
         return type(error).__name__
 
 
 if __name__ == "__main__":
-    make_world(Path(sys.argv[1]))
-    sys.stdout.write(json.dumps(uvloop.run(asyncio.wait_for(tell(Path(sys.argv[1])), 60))))
+    place, world = Path(sys.argv[1]), sys.argv[2]
+    thread = make_world(place, world)
+    with office():
+        sys.stdout.write(json.dumps(uvloop.run(asyncio.wait_for(tell(place, thread), 60))))

@@ -252,4 +252,6 @@ class BubblewrapDriver:
 
     async def sweep(self) -> int:
         """See `SandboxDriver.sweep`."""
-        return await self._sandboxes.sweep()
+        swept = await self._sandboxes.sweep()
+        await self._ways().put_back()
+        return swept

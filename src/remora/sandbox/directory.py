@@ -63,9 +63,9 @@ def _entries(directory: Path | str) -> list[os.DirEntry[str]]:
 def _remove(entry: os.DirEntry[str]) -> bool:
     try:
         if entry.is_dir(follow_symlinks=False):
-            os.rmdir(entry.path)  # noqa: PTH106
+            os.rmdir(entry.path)  # noqa: PTH106 - an entry is no Path
         else:
-            os.unlink(entry.path)  # noqa: PTH108
+            os.unlink(entry.path)  # noqa: PTH108 - an entry is no Path
     except OSError:
         return False
     return True
@@ -79,7 +79,7 @@ def _remove_or_lift(entry: os.DirEntry[str], target: Path) -> bool:
             os.chmod(entry.path, stat.S_IRWXU)  # noqa: PTH101 - to be moved, a directory must be writable
         if os.path.lexists(target):
             return False
-        os.rename(entry.path, target)  # noqa: PTH104
+        os.rename(entry.path, target)  # noqa: PTH104 - an entry is no Path
     except OSError:
         return False
     return True

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 API_PORT = 9001
 """Where the APIs are found inside. Source: AWS_LAMBDA_RUNTIME_API in the Lambda service."""
 HOST_DIRECTORIES = ("usr", "bin", "lib", "lib32", "lib64", "libx32", "sbin")
-EMPTY_DIRECTORIES = ("/var/task", "/opt", "/var/runtime", "/var/lang", "/var/tmp", "/home", "/mnt")  # noqa: S108
+EMPTY_DIRECTORIES = ("/var/task", "/opt", "/var/runtime", "/var/lang", "/var/tmp", "/home", "/mnt")  # noqa: S108 - inside
 CONTROL_INSIDE = "/run/remora/control"
 INIT_INSIDE = "/run/remora/init"
 _CAP_SETGID, _CAP_SETUID, _CAP_SYS_ADMIN = 6, 7, 21

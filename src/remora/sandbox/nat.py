@@ -13,17 +13,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remora.sandbox.base import SandboxError
-from remora.sandbox.networks import DEVICES, GATEWAY, blocks, name_servers, read_routes, rules, uplinks
+from remora.sandbox.launch import uncancelled
+from remora.sandbox.networks import (
+    DEVICES,
+    GATEWAY,
+    Terrain,
+    blocks,
+    name_servers,
+    prefix_6,
+    read_routes,
+    read_routes_6,
+    rules,
+    uplinks,
+)
+from remora.sandbox.switches import Switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from ipaddress import IPv4Address, IPv4Network
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 RESOLV_CONFS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 """Where name servers are written; the second one holds the real ones where the first says 127.0.0.53."""
 ANSWER_WAIT_S = 10.0
 END_WAIT_S = 5.0
 _SYSCTL = Path("/proc/sys/net/ipv4/conf")
+_SYSCTL_6 = Path("/proc/sys/net/ipv6/conf")
+_ROUTES_6 = Path("/proc/net/ipv6_route")
 
 
 def read_resolv_confs() -> list[str]:
@@ -48,16 +63,19 @@ class Lease:
     Args:
         device: Name of the host's end.
         address: The environment's.
+        address_6: That by IPv6; None if there is none.
         release: Gives it back; repeated calls have no effect.
     """
 
     device: str
     address: IPv4Address
+    address_6: IPv6Address | None
     release: Callable[[], None]
 
     def launched(self, launcher: Path, command: Sequence[str]) -> list[str]:
         """Return the command that runs `command` in a network with this address."""
-        return [str(launcher), "--nat", self.device, str(self.address), GATEWAY, "--", *command]
+        address_6 = str(self.address_6 or "-")
+        return [str(launcher), "--nat", self.device, str(self.address), GATEWAY, address_6, "--", *command]
 
 
 class Firewall:
@@ -66,17 +84,27 @@ class Firewall:
 
     Args:
         process: The nft that made it.
-        block: The addresses it is about.
+        terrain: What it is about.
         lock: A socket whose name says that the block is taken, to other nodes of this machine.
+        switches: What was turned on for it.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, block: IPv4Network, lock: socket.socket) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        terrain: Terrain,
+        lock: socket.socket,
+        switches: Switches,
+    ) -> None:
         self._process = process
-        self.block = block
+        self.block = terrain.block
+        self.prefix = terrain.prefix
         self._lock = lock
+        self._switches = switches
 
     async def close(self) -> None:
-        """Remove it."""
+        """Remove it; the machine forwards no more than before."""
+        await asyncio.to_thread(self._switches.close)
         assert self._process.stdin is not None, "it was made with a pipe"
         self._process.stdin.close()
         try:
@@ -102,13 +130,12 @@ async def open_firewall(digest: str, tag: str) -> Firewall:
     nft = find_nft()
     if nft is None:
         raise SandboxError("nft is not installed (package nftables)")
-    routes = read_routes(await asyncio.to_thread(Path("/proc/net/route").read_text))
-    servers = [server for text in read_resolv_confs() for server in name_servers(text)]
-    block, lock = _reserve(blocks(digest, routes, servers))
+    survey = _Survey()
     process: asyncio.subprocess.Process | None = None
     try:
-        for device in uplinks(routes):
-            await asyncio.to_thread((_SYSCTL / device / "forwarding").write_text, "1")
+        loop = asyncio.get_running_loop()
+        await uncancelled(loop.run_in_executor(None, survey.make, digest, tag))
+        terrain, lock = survey.made()
         process = await asyncio.create_subprocess_exec(
             nft,
             "-i",
@@ -120,17 +147,67 @@ async def open_firewall(digest: str, tag: str) -> Firewall:
         )
         table = f"remora_{digest}"
         async with asyncio.timeout(ANSWER_WAIT_S):
-            await _command(process, rules(table, tag, block, servers), table)
+            await _command(process, rules(table, terrain), table)
     except BaseException as error:
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-        lock.close()
+        survey.undo()
         if isinstance(error, (OSError, TimeoutError)):
             raise SandboxError(f"cannot make rules for the network: {error}", retryable=True) from error
         raise
-    return Firewall(process, block, lock)
+    return Firewall(process, terrain, lock, survey.switches)
+
+
+class _Survey:
+    """What the machine is like, which addresses are taken there, and what had to be turned on."""
+
+    def __init__(self) -> None:
+        self.switches = Switches()
+        self._terrain: Terrain | None = None
+        self._lock: socket.socket | None = None
+
+    def make(self, digest: str, tag: str) -> None:
+        """Look at the machine, choose addresses, turn on what has to be; blocks for milliseconds."""
+        routes = read_routes(Path("/proc/net/route").read_text())
+        servers = [server for text in read_resolv_confs() for server in name_servers(text)]
+        turn_on = self.switches.turn_on
+        guarded = {device for device in uplinks(routes) if turn_on(_SYSCTL / device / "forwarding")}
+        prefix, guarded_6 = _survey_6(digest, self.switches)
+        block, self._lock = _reserve(blocks(digest, routes, servers))
+        self._terrain = Terrain(tag, block, prefix, servers, sorted(guarded | guarded_6))
+
+    def made(self) -> tuple[Terrain, socket.socket]:
+        """Return what was found, and the socket that reserves the addresses."""
+        assert self._terrain is not None, "it was made"
+        assert self._lock is not None, "it was made"
+        return self._terrain, self._lock
+
+    def undo(self) -> None:
+        """Give everything back. Repeated calls: no effect."""
+        if self._lock is not None:
+            self._lock.close()
+        self.switches.close()
+
+
+def _survey_6(digest: str, switches: Switches) -> tuple[IPv6Network | None, set[str]]:
+    """
+    Return the addresses of environments by IPv6, and the devices that were made to forward it.
+
+    There are none where the machine does not reach the world by it, or forwards nothing and cannot for single
+    devices: turning it on for all (before Linux 6.17 the only way) takes the machine's own routes away.
+    """
+    nothing: tuple[IPv6Network | None, set[str]] = (None, set())
+    guarded = set()
+    try:
+        routes = read_routes_6(_ROUTES_6.read_text())
+        devices = uplinks(routes)
+        if (_SYSCTL_6 / "all" / "forwarding").read_text().strip() != "1":
+            guarded = {each for each in devices if switches.turn_on(_SYSCTL_6 / each / "force_forwarding")}
+    except OSError:
+        return nothing
+    return (prefix_6(digest, routes), guarded) if devices else nothing
 
 
 def _reserve(candidates: Sequence[IPv4Network]) -> tuple[IPv4Network, socket.socket]:
@@ -204,10 +281,11 @@ class Nat:
             for _ in range(block.num_addresses - 2):
                 self._last = self._last % (block.num_addresses - 2) + 1
                 address = block[self._last]
+                address_6 = self._firewall.prefix[self._last] if self._firewall.prefix else None
                 device = f"{self._tag}{self._last:x}"
                 if address not in self._lent and not _is_there(device):
                     self._lent[address] = self._last
-                    return Lease(device, address, partial(self._release, address))
+                    return Lease(device, address, address_6, partial(self._release, address))
         raise SandboxError(f"all {len(self._lent)} addresses for environments are lent", retryable=True)
 
     def _release(self, address: IPv4Address) -> None:

@@ -39,6 +39,7 @@ from remora.sandbox.node import SandboxesOfNode, Site
 from remora.sandbox.root_files import GID, HOSTNAME, UID, write_etc
 from remora.sandbox.scratch import choose_scratch
 from remora.sandbox.supervised import Habitat
+from remora.sandbox.switches import put_back
 from remora.sandbox.ways import Ways
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _mounts(
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": _DEVICES},
         terminals | {"options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
         memory("/dev/shm", "1777", plan.memory_mib),  # noqa: S108 - inside
-        writable(private / "tmp", "/tmp") if on_disk else memory("/tmp", "1777", plan.ephemeral_mib),  # noqa: S108
+        writable(private / "tmp", "/tmp") if on_disk else memory("/tmp", "1777", plan.ephemeral_mib),  # noqa: S108 - inside
         *(read_only(str(mount.source), mount.target) for mount in plan.mounts),
         writable(private / "control", CONTROL_INSIDE),
         read_only(str(host.init), INIT_INSIDE),
@@ -260,7 +261,10 @@ class OciDriver:
             for state in self._environments.glob(f"*/{_STATE}"):
                 if not self._sandboxes.is_living(state.parent.name):
                     await asyncio.to_thread(self._delete, state.parent, state.parent.name)
-        return await self._sandboxes.sweep()
+        swept = await self._sandboxes.sweep()
+        if os.geteuid() == 0:
+            await asyncio.to_thread(put_back)
+        return swept
 
     def _delete(self, directory: Path, name: str) -> None:
         """Have the runtime end and forget a container; one that it does not know is no error."""

@@ -9,6 +9,7 @@ How an environment reaches the network: one way for each policy, and for who mak
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from remora.sandbox.base import SandboxError
 from remora.sandbox.nat import Nat, find_nft, read_resolv_confs
 from remora.sandbox.networks import DEVICES, GATEWAY, resolv_conf_inside
+from remora.sandbox.switches import put_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,6 +129,11 @@ class Ways:
             return Masqueraded(self._launcher, self._nat, await self._nat.lease())
         return ThroughPasta(self._launcher, _find_pasta())
 
+    async def put_back(self) -> None:
+        """Put back what a dead node has turned on and nobody needs."""
+        if self._is_root:
+            await asyncio.to_thread(put_back)
+
     def problems(self) -> tuple[str, ...]:
         """Try the policy `nat`, costs tens of milliseconds; return why it cannot be had."""
         try:
@@ -146,7 +153,7 @@ class Ways:
         rules = f"{nft} --check 'add table inet remora_try; add chain inet remora_try p "
         rules += "{ type nat hook postrouting priority 100; }; add rule inet remora_try p masquerade'"
         device = f"{DEVICES}try{os.getpid() % 0x1000000:x}"
-        place = [str(self._launcher), "--nat", device, _TRY_ADDRESS, GATEWAY, "--"]
+        place = [str(self._launcher), "--nat", device, _TRY_ADDRESS, GATEWAY, "-", "--"]
         return [*place, "/bin/sh", "-c", rules]
 
 
