@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import tempfile
 import threading
 import time
@@ -30,6 +31,7 @@ _WAVE = 50
 _HOLD_S = 8
 """How long each invocation of a wave holds its environment, so that the others need their own."""
 _PATIENCE_S = 120
+_REST_S = 5
 
 
 def available_kib():
@@ -40,15 +42,35 @@ def available_kib():
     raise RuntimeError("the kernel does not say how much memory is available")
 
 
-def timed(port, path, calls):
-    """Invoke so often; return the median and the 99th percentile, microseconds."""
-    caller = Caller(port, path, workload.EVENT)
+def cpu_us(pid):
+    """Return the CPU time that a process has used in user mode and in the kernel, microseconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    tick_us = 1_000_000 / os.sysconf("SC_CLK_TCK")
+    return int(fields[11]) * tick_us, int(fields[12]) * tick_us
+
+
+def timed(node, path, calls):
+    """
+    Invoke so often.
+
+    Returns:
+        Median and 99th percentile of the times, and the CPU time of the node for each call, in user mode and
+        in the kernel, which other programs on the machine disturb less; microseconds.
+    """
+    caller = Caller(node.port, path, workload.EVENT)
     samples = []
+    user_us, kernel_us = cpu_us(node.pid)
     for _ in range(calls):
         began = time.perf_counter_ns()
         caller.call()
         samples.append(time.perf_counter_ns() - began)
-    return percentile(samples, 50) / 1000, percentile(samples, 99) / 1000
+    more_user_us, more_kernel_us = cpu_us(node.pid)
+    return {
+        "p50_us": percentile(samples, 50) / 1000,
+        "p99_us": percentile(samples, 99) / 1000,
+        "node_user_us": (more_user_us - user_us) / calls,
+        "node_kernel_us": (more_kernel_us - kernel_us) / calls,
+    }
 
 
 def hold(port, path):
@@ -86,22 +108,26 @@ def measure(work, count, calls):
     task = workload.write_task(work / "task")
     with remora_node.running(work / "data", "--idle-seconds", "3600") as node:
         quick, crowd = node.deploy("quick", task), node.deploy("crowd", task)
-        timed(node.port, quick, calls // 10)
-        before = timed(node.port, quick, calls)
+        timed(node, quick, calls // 10)
+        before = timed(node, quick, calls)
         used, free_kib = memory.of_node(node.pid), available_kib()
         began = time.monotonic()
         fill(node, crowd, count)
         took_s = time.monotonic() - began
         time.sleep(2)  # the last ones freeze after a pause
         more, left_kib = memory.of_node(node.pid), available_kib()
-        after = timed(node.port, quick, calls)
+        after = timed(node, quick, calls)
+        idle_us = sum(cpu_us(node.pid))
+        time.sleep(_REST_S)
+        idle_us = (sum(cpu_us(node.pid)) - idle_us) / _REST_S
         made = environments(node, "crowd")
     processes_kib = more.other_kib - used.other_kib
     return {
         "environments": made,
         "made_in_s": round(took_s, 1),
-        "before_us": before,
-        "after_us": after,
+        "before": before,
+        "after": after,
+        "idle_node_us_per_s": idle_us,
         "node_kib": (more.node_kib - used.node_kib) / made,
         "init_kib": (more.init_kib - used.init_kib) / made,
         "bubblewrap_kib": (more.bubblewrap_kib - used.bubblewrap_kib) / made,
@@ -123,9 +149,10 @@ def main():
     rows = [[name, f"{value:.0f}"] for name, value in told.items() if name.endswith("_kib")]
     print(f"\n{told['environments']} idle environments, made in {told['made_in_s']} s; each costs, KiB\n")
     print(table(["", "KiB"], rows))
-    for name in ("before_us", "after_us"):
-        median, worst = told[name]
-        print(f"warm invocations {name.partition('_')[0]}: p50 {median:.0f} us, p99 {worst:.0f} us")
+    before, after = told["before"], told["after"]
+    rows = [[name, f"{before[name]:.0f}", f"{after[name]:.0f}"] for name in before]
+    print(table(["warm invocations of another function", "before", "after"], rows))
+    print(f"\nthe node while nobody calls: {told['idle_node_us_per_s']:.0f} us of CPU time a second")
     if chosen.json:
         chosen.json.write_text(json.dumps(told, indent=2))
 
