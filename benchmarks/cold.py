@@ -4,6 +4,7 @@ Cold starts: from the wish for an environment to its first answer, with extensio
     python            the bare interpreter until it has imported AWS's runtime interface client
     bwrap + python    the same in namespaces of its own, made by bubblewrap: what isolation alone costs
     remora            Remora's pool makes an environment and answers one invocation (inside.py)
+    remora, spare     the same with a sandbox that was made after the deployment, as a node does by default
     emulator          AWS's runtime interface emulator (no isolation), from its start to its first answer
     n python, n c     with so many external extensions, each written in that language
     n slow            extensions in C that wait 200 ms before they register
@@ -93,9 +94,9 @@ def _isolated(python):
     return [*words, "--", str(_INSIDE), "-c", _IMPORT]
 
 
-def _remora(ask):
+def _remora(ask, **how):
     """Make an environment; return the time to its first answer and that of its init, milliseconds."""
-    answer = ask(cold=True)
+    answer = ask(cold=True, **how)
     at_us = {kind: at for kind, _, at in reversed(answer["events"])}
     return answer["first_ms"], (at_us["init.ended"] - at_us["init.started"]) / 1000
 
@@ -143,6 +144,8 @@ def subjects(stack, work, python, rie):
         opt = workload.write_opt(work / f"opt-{number}", interpreter=_INSIDE, **extensions)
         _, ask = stack.enter_context(answering(_HERE / "inside.py", work / f"pool-{number}", task, opt))
         found[f"remora{name}"] = lambda ask=ask: _remora(ask)
+        if not name:
+            found["remora, spare"] = lambda ask=ask: _remora(ask, spare=True)
         if rie is not None:
             opt = workload.write_opt(work / f"rie-{number}", interpreter=python.program, **extensions)
             found[f"emulator{name}"] = lambda opt=opt: _emulator(rie, python, task, opt)
@@ -224,6 +227,8 @@ def promises(figures, used):
     ours = used["node_kib"] + used["remora_init_kib"] + used["bubblewrap_kib"]
     found = {
         "remora / (bwrap + python)": (ratio(first("remora"), first("bwrap + python")), 1.25),
+        "remora, spare / (bwrap + python)": (ratio(first("remora, spare"), first("bwrap + python")), 1.0),
+        "remora, spare / remora": (ratio(first("remora, spare"), first("remora")), 1.0),
         "init: 10 slow / 1 slow": (
             ratio(figures["remora, 10 slow"]["init_ms"], figures["remora, 1 slow"]["init_ms"]),
             1.5,

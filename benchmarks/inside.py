@@ -3,7 +3,8 @@ Remora's runtime side alone: pool, environment, isolated processes, but no HTTP 
 
 `python benchmarks/inside.py DIRECTORY TASK [OPT]`: says {} when it is ready, then answers questions on
 standard input until that ends: {"count": …, "gap_s": …} with {"samples": […], "rate": …} of warm invocations,
-{"cold": true} with {"first_ms": …, "events": […]} of an environment that was made for it and is gone again.
+{"cold": true} with {"first_ms": …, "events": […]} of an environment that was made for it and is gone again,
+{"cold": true, "spare": true} with the same of one whose sandbox was there already, as after a deployment.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from remora.kit.clock import SystemClock
 from remora.kit.tasks import TaskSet
 from remora.node.drivers import sandbox_driver
 from remora.pool.base import Deployment, InvokeRequest
+from remora.pool.making import sandbox_plan
+from remora.pool.memory import memory_left
 from remora.pool.pool import Pool
 from remora.pool.settings import PoolSettings
 from remora.resources.records import FunctionVersion
 from remora.runtimes.catalog import Runtimes, default_cache
+from remora.sandbox.warm import WarmDriver
 from remora.telemetry.logs import LogStore
 from remora.telemetry.timeline import Timelines
 
@@ -69,11 +73,17 @@ async def _pool(directory, timelines):
     driver = sandbox_driver("bubblewrap", environments, directory.name)
     driver.check()
     settings = PoolSettings(environments, REGION)
-    pool = Pool(driver, settings, clock=SystemClock(), logs=logs, timelines=timelines, tasks=tasks)
+    warm = WarmDriver(driver, environments, SystemClock(), spares_max=1, memory_left=memory_left)
+    pools = [
+        Pool(each, settings, clock=SystemClock(), logs=logs, timelines=timelines, tasks=tasks)
+        for each in (driver, warm)
+    ]
     try:
-        yield pool, tasks
+        yield pools, settings, warm, tasks
     finally:
-        await pool.close(drain_s=5.0)
+        for pool in pools:
+            await pool.close(drain_s=5.0)
+        await warm.close()
         await tasks.close()
         await logs.flush()
 
@@ -113,10 +123,15 @@ async def _main(directory, task, opt):
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.cancel)
     timelines = Timelines()
     deployment = await _deployment(task, opt)
-    async with _pool(directory, timelines) as (pool, tasks):
+    async with _pool(directory, timelines) as ((pool, spared), settings, warm, tasks):
         say({})
         async for question in questions():
-            if question.get("cold"):
+            if question.get("spare"):
+                warm.expect(sandbox_plan(deployment, settings, "expected"), _ARN)
+                while not warm.spares:  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.005)
+                say(await _cold(spared, deployment, timelines, tasks))
+            elif question.get("cold"):
                 say(await _cold(pool, deployment, timelines, tasks))
             else:
                 say(await _measure(pool, deployment, **question))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from remora.sandbox.cgroups import group_name
 
 CGROUPS = Path("/sys/fs/cgroup")
+_SANDBOX = re.compile(r"/environments/([0-9a-f]{32})/")
 NAMESPACES = ("mnt", "net", "pid", "user", "ipc", "uts")
 
 
@@ -30,6 +32,15 @@ def processes_of(data: Path) -> list[int]:
     """Return the processes that mention `data` in command line, mounts, working directory or cgroup."""
     digest = _digest(data)
     return [pid for pid in _pids() if _mentions(pid, data.name, digest)]
+
+
+def processes_of_environment(data: Path, environment: str) -> list[int]:
+    """Return the processes of one environment, those of its sandbox included, which may have another name."""
+    ours = processes_of(data)
+    inside = next(pid for pid in ours if f"]{environment}" in _read(Path(f"/proc/{pid}/environ")))
+    sandbox = _SANDBOX.search(_read(Path(f"/proc/{inside}/mountinfo")))
+    word = sandbox[1] if sandbox else environment
+    return [pid for pid in ours if word in command_of(pid) or word in _read(Path(f"/proc/{pid}/mountinfo"))]
 
 
 def cgroups_of(data: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.chosen import monitor
 
-from .leftovers import command_of, processes_of
+from .leftovers import command_of, processes_of, processes_of_environment
 from .nodes import eventually
 from .packages import PROBE, RUNTIME, zip_directory, zip_of
 
@@ -121,7 +121,7 @@ def test_whatever_is_killed_from_outside_is_one_environments_trouble(node, funct
     name, other = function(does={"watcher": {}}), function()
     told = node.invoke(name, tail=True).payload
     node.invoke(other)
-    ours = [pid for pid in processes_of(node.data) if is_of(told["environment"], pid)]
+    ours = processes_of_environment(node.data, told["environment"])
     victim = next(pid for pid in ours if word in command_of(pid))
     os.kill(victim, signal.SIGKILL)
 
@@ -131,13 +131,7 @@ def test_whatever_is_killed_from_outside_is_one_environments_trouble(node, funct
     assert answers[2].payload["generation"] != told["generation"]
     assert node.invoke(other, {"echo": 1}).payload["calls"] == 2
     if word != "bootstrap.py":
-        eventually(lambda: not [pid for pid in processes_of(node.data) if is_of(told["environment"], pid)])
-
-
-def is_of(environment: str, pid: int) -> bool:
-    """Tell whether a process belongs to an environment."""
-    mounts = Path("/proc", str(pid), "mountinfo")
-    return environment in command_of(pid) or (mounts.exists() and environment in mounts.read_text())
+        eventually(lambda: not set(ours) & set(processes_of(node.data)))
 
 
 def on_small_disk(data: Path, megabytes: int) -> tuple[str, ...]:

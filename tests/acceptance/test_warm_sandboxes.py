@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_environments_in_spare_sandboxes_are_as_good_as_others(data):
-    with running(data, "--warm", "2") as node:
+    with running(data) as node:
         name = node.create(zip_directory(PROBE), Runtime=RUNTIME, Handler="app.handler", Timeout=30)
 
         def many(count):
@@ -21,9 +21,13 @@ def test_environments_in_spare_sandboxes_are_as_good_as_others(data):
                     threads.map(lambda n: node.invoke(name, {"echo": n, "sleep_s": 0.4}), range(count))
                 )
 
-        # Given two environments at once, after which a sandbox is kept ready
-        assert [answer.payload["echo"] for answer in many(2)] == [0, 1]
+        # Given a sandbox that was made when the function became active, and nobody has wished for any yet
         directories = data / "environments"
+        assert node.environments(name) == []
+        eventually(lambda: len(list(directories.iterdir())) == 1)
+
+        # Then two at once get it and another one, and more are made
+        assert [answer.payload["echo"] for answer in many(2)] == [0, 1]
         eventually(lambda: len(list(directories.iterdir())) > len(node.environments(name)))
 
         # When more are needed, then they answer, and a configuration change does not get an old sandbox

@@ -23,7 +23,9 @@ def bench(request, tmp_path):
     for name in ("environments", "task"):
         (tmp_path / name).mkdir()
     inner = DRIVERS[request.param](tmp_path / "environments", "warm")
-    driver = WarmDriver(inner, tmp_path / "environments", SystemClock(), spares_max=1)
+    driver = WarmDriver(
+        inner, tmp_path / "environments", SystemClock(), spares_max=1, memory_left=lambda: 1 << 40
+    )
     return Bench(driver, tmp_path / "environments", tmp_path / "task")
 
 
@@ -89,11 +91,11 @@ def test_a_spare_whose_pid_1_has_ended_is_given_to_nobody(bench):
     async def main():
         async with made(bench, bench.plan(), bench.plan()) as living:
             await spares(bench.driver, 1)
-            (spare,) = bench.driver._spares.values()
+            ((spare,),) = bench.driver._spares.values()
             os.kill(spare.sandbox._init.pid, signal.SIGKILL)
             async with asyncio.timeout(PATIENCE_S):
                 while not spare.relay.is_lost:  # noqa: ASYNC110 - it tells nobody
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.001)
             plan, watcher = bench.plan(), Recorder()
             living.append(Living(await bench.driver.create(plan, watcher), watcher))
             assert plan.directory.exists()
@@ -102,11 +104,25 @@ def test_a_spare_whose_pid_1_has_ended_is_given_to_nobody(bench):
     uvloop.run(main())
 
 
-def test_nothing_is_made_for_who_comes_once_or_after_the_end(bench):
+def test_who_is_expected_gets_one_that_is_ready(bench):
     async def main():
-        async with made(bench, bench.plan(), replace(bench.plan(), memory_mib=256)):
-            assert "spares=0 making=0" in repr(bench.driver)
+        async with made(bench) as living:
+            plan, watcher = bench.plan(), Recorder()
+            bench.driver.expect(bench.plan(), "f")
+            await spares(bench.driver, 1)
+            living.append(Living(await bench.driver.create(plan, watcher), watcher))
+            assert not plan.directory.exists(), "it was made under another name"
+            assert (await living[-1].run(("/bin/sh", "-c", "exit 6")))[0].code == 6
+
+    uvloop.run(main())
+
+
+def test_nothing_is_made_after_the_end(bench):
+    async def main():
         async with made(bench, bench.plan(), bench.plan()):
             assert "spares=0 making=0" in repr(bench.driver)
+            bench.driver.expect(bench.plan(), "f")
+        bench.driver.expect(bench.plan(), "f")
+        assert "spares=0 making=0" in repr(bench.driver)
 
     uvloop.run(main())

@@ -72,7 +72,7 @@ def descriptors_of(node: Node) -> int:
 
 
 def test_after_a_killed_node_nothing_is_left_of_devices_and_at_the_next_start_nothing_at_all(
-    start: Callable[..., Node],  # noqa: F811
+    start: Callable[..., Node],  # noqa: F811 - the fixture
     tmp_path: Path,
 ) -> None:
     # Given environments with a full /tmp, with a busy one, and in the middle of their work
@@ -102,9 +102,9 @@ def test_after_a_killed_node_nothing_is_left_of_devices_and_at_the_next_start_no
 
 
 def test_while_a_node_lives_nothing_piles_up(tmp_path: Path) -> None:
-    # Given a node that has had an environment already
+    # Given a node without spare sandboxes that has had an environment already
     data = tmp_path / unique("data")
-    with running(data) as node:
+    with running(data, "--warm", "0") as node:
         name = node.create(zip_of({"app.py": APP}), **SETTINGS)
         node.invoke(name)
         remove_environments(node, name)

@@ -95,7 +95,7 @@ def soak(directory, *, laps, count, environments):
     """Run `laps` times `count` invocations; all environments go between two laps."""
     program = compiled(SOURCE, directory / "moody").read_bytes()
     fates, weights, heirs = draw(SEED, laps * count), [], 0
-    with running(directory / unique("data")) as node:
+    with running(directory / unique("data"), "--warm", "0") as node:
         layer = extension("e", directory / "moody")
         function = node.create(
             zip_of({"bootstrap": program}, mode=0o755),

@@ -15,7 +15,7 @@ import remora
 from remora.cli.choices import CpuLimit, Network, cpu_option, driver_option, network_option, policies
 from remora.cli.errors import UNREACHABLE, CommandError
 from remora.node.node import run_node
-from remora.node.settings import DEFAULT_PORT, LOOPBACK, NodeError, NodeSettings
+from remora.node.settings import DEFAULT_PORT, DEFAULT_WARM, LOOPBACK, NodeError, NodeSettings
 from remora.node.temporary import sweep_now, temporary_data
 from remora.telemetry.log_files import LogLimits
 
@@ -124,10 +124,10 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
 @click.option(
     "--warm",
     type=click.IntRange(0, 1000),
-    default=0,
+    default=DEFAULT_WARM,
     show_default=True,
     metavar="N",
-    help="Keep up to so many sandboxes ready for functions that were wanted twice within a minute.",
+    help="Keep up to so many sandboxes ready, for functions that were deployed or wanted lately.",
 )
 @click.option(
     "--function-network",

@@ -131,6 +131,7 @@ class Control:
         provisioning: Who provisions concurrency; None if nobody does.
         events: Who takes asynchronous invocations; None if nobody does.
         count: Takes in a number of a metric.
+        expect: Is told what is ready to run, and may be wanted soon.
     """
 
     api: LambdaApi
@@ -148,6 +149,7 @@ class Control:
     provisioning: Provisioning | None = None
     events: EventSink | None = None
     count: Count = uncounted
+    expect: Callable[[Deployment], None] | None = None
 
     @property
     def place(self) -> Place:

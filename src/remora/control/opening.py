@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Spawn,
     )
     from remora.kit.clock import Clock
+    from remora.pool.base import Deployment
     from remora.store.base import Store
 
 
@@ -44,6 +45,7 @@ async def open_control(
     provisioning: Provisioning | None = None,
     events: EventSink | None = None,
     count: Count = uncounted,
+    expect: Callable[[Deployment], None] | None = None,
 ) -> Control:
     """
     Load all records and make ready to answer; preparations that were interrupted are begun again.
@@ -63,6 +65,7 @@ async def open_control(
         provisioning: Who provisions concurrency; None if nobody does.
         events: Who takes asynchronous invocations; None if nobody does.
         count: Takes in a number of a metric; nobody does unless told.
+        expect: Is told what is ready to run, and may be wanted soon.
 
     Raises:
         StoreError: If the store cannot be opened.
@@ -88,6 +91,7 @@ async def open_control(
         provisioning=provisioning,
         events=events,
         count=count,
+        expect=expect,
     )
     preparation.resume(control)
     control.cleaning.request()

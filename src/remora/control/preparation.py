@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.control.context import Control
+    from remora.pool.base import Deployment
     from remora.resources.records import FunctionVersion
     from remora.resources.view import Change, View
 
@@ -49,20 +50,22 @@ async def _prepare(control: Control, version: FunctionVersion) -> None:
         _log.exception("preparing %s failed", version.arn)
         await _fail(control, version, "InternalError", f"The function could not be prepared: {error}")
     else:
-        await _succeed(control, version, deployment.runtime.version_arn)
+        await _succeed(control, version, deployment)
 
 
-async def _succeed(control: Control, version: FunctionVersion, runtime_version_arn: str) -> None:
+async def _succeed(control: Control, version: FunctionVersion, deployment: Deployment) -> None:
     stamp = control.stamp()
 
     def decide(view: View) -> tuple[bool, list[Change]]:
-        changes = functions.prepared(view, version, runtime_version_arn, stamp)
+        changes = functions.prepared(view, version, deployment.runtime.version_arn, stamp)
         return bool(changes), changes
 
     if await _note(control, decide):
         control.deployments.keep_only(version)
         if version.state != "Pending":
             control.pool.retire(version.arn, version.version)
+        if control.expect is not None:
+            control.expect(deployment)
     control.cleaning.request()
 
 

@@ -49,6 +49,8 @@ from remora.node.log_lines import LogLines
 from remora.node.networks import choose_network
 from remora.node.prometheus import Page
 from remora.node.settings import KEYS, NodeError, NodeInfo
+from remora.pool.making import sandbox_plan
+from remora.pool.memory import memory_left
 from remora.pool.pool import Pool
 from remora.pool.settings import PoolSettings
 from remora.resources.names import Place
@@ -156,19 +158,22 @@ class Node:
             export.start()
         self._stack.push_async_callback(self._logs.flush)
         sessions = Sessions(secrets.token_bytes(32))
-        warm = WarmDriver(driver, environments, self._clock, spares_max=settings.warm)
+        warm = WarmDriver(
+            driver, environments, self._clock, spares_max=settings.warm, memory_left=memory_left
+        )
         self._stack.push_async_callback(warm.close)
+        pool_settings = PoolSettings(
+            directory=environments,
+            region=settings.region,
+            concurrency=settings.concurrency,
+            idle_s=settings.idle_s,
+            sessions=sessions,
+            network=network,
+            networks=settings.networks,
+        )
         pool = Pool(
             warm,
-            PoolSettings(
-                directory=environments,
-                region=settings.region,
-                concurrency=settings.concurrency,
-                idle_s=settings.idle_s,
-                sessions=sessions,
-                network=network,
-                networks=settings.networks,
-            ),
+            pool_settings,
             clock=self._clock,
             logs=self._logs,
             timelines=self._timelines,
@@ -195,6 +200,10 @@ class Node:
             provisioning=scaling,
             events=events.queue,
             count=self._meters.add,
+            expect=lambda deployment: warm.expect(
+                sandbox_plan(deployment, pool_settings, "expected"),
+                f"{deployment.function.arn}:{deployment.function.version}",
+            ),
         )
         self._stack.push_async_callback(self._requests.close)
         metric_store = MetricStore(settings.data / "metrics.db", self._meters.metrics, self._clock)

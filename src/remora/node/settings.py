@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from remora.sandbox.hierarchies import CpuLimit
 
 DEFAULT_PORT = 9000
+DEFAULT_WARM = 2
+"""Spare sandboxes; each costs less than a megabyte."""
 LOOPBACK = "127.0.0.1"
 KEYS = "keys.json"
 """The file with the keys, in the data directory."""
@@ -39,7 +41,7 @@ class NodeSettings:
         idle_s: How long an environment may be idle before it is shut down, seconds.
         concurrency: Concurrent executions allowed in total.
         network: What functions can reach; None: `nat` if this machine can, else `none`.
-        warm: How many sandboxes may be kept ready for functions that were wanted twice within a minute.
+        warm: How many sandboxes may be kept ready for functions that were deployed or wanted lately.
         networks: Name patterns of functions with another policy; the first that matches counts.
         aws_endpoint: Base URL of the services that destinations and dead-letter targets are in, `aws` for AWS
             itself; empty if nothing may be sent.
@@ -61,7 +63,7 @@ class NodeSettings:
     concurrency: int = 1000
     network: Network | None = None
     networks: tuple[tuple[str, Network], ...] = ()
-    warm: int = 0
+    warm: int = DEFAULT_WARM
     aws_endpoint: str = ""
     event_pace: float = 1.0
     runtimes: Path | None = None

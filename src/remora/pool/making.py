@@ -137,20 +137,24 @@ class Maker:
 
         **Cancellation:** closing the environment removes what there is.
         """
-        deployment = environment.deployment
-        mounts = [Mount(deployment.task, "/var/task")]
-        if deployment.opt is not None:
-            mounts.append(Mount(deployment.opt, "/opt"))
-        mounts += [Mount(source, target) for source, target in deployment.runtime.mounts]
-        plan = SandboxPlan(
-            name=environment.identifier,
-            directory=self._settings.directory / environment.identifier,
-            mounts=tuple(mounts),
-            memory_mib=deployment.function.memory_mib,
-            network=self._settings.network_of(deployment.function.name),
-            ephemeral_mib=deployment.function.ephemeral_mib,
-        )
+        plan = sandbox_plan(environment.deployment, self._settings, environment.identifier)
         await environment.start(self._driver, plan)
+
+
+def sandbox_plan(deployment: Deployment, settings: PoolSettings, name: str) -> SandboxPlan:
+    """Return what the sandbox of an environment is to be like."""
+    mounts = [Mount(deployment.task, "/var/task")]
+    if deployment.opt is not None:
+        mounts.append(Mount(deployment.opt, "/opt"))
+    mounts += [Mount(source, target) for source, target in deployment.runtime.mounts]
+    return SandboxPlan(
+        name=name,
+        directory=settings.directory / name,
+        mounts=tuple(mounts),
+        memory_mib=deployment.function.memory_mib,
+        network=settings.network_of(deployment.function.name),
+        ephemeral_mib=deployment.function.ephemeral_mib,
+    )
 
 
 def log_stream(function: FunctionVersion, identifier: str, now_ms: int) -> str:

@@ -1,94 +1,48 @@
 """
 Sandboxes made ahead: a driver around another that keeps a few spare ones, so that nobody waits for them.
 
-Which ones will be wanted is told by which ones were: whoever gets a sandbox twice within a while will want a
-third one like it. A spare has been given to nobody and has run nothing. It is given away only if it would be
-made the same: same directories (the very ones: not others of the same name), sizes and network. It is let go
-when it was not wanted for a while, or when its pid 1 ended.
+Which ones will be wanted is told by whoever deploys (`expect`), and by which ones were. A spare has been
+given to nobody and has run nothing. It is given away only if it would be made the same: same directories (the
+very ones: not others of the same name), sizes and network. It is let go when it is not wanted for a while,
+when the machine is short of memory or a sandbox cannot be made, or when its pid 1 ended.
+
+Spares are made a moment after there was a wish, not at once: whoever got a sandbox needs the processors now.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from dataclasses import dataclass, replace
+from collections import OrderedDict, deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from remora.kit.alarms import Alarm
 from remora.kit.ids import random_hex
 from remora.kit.tasks import TaskSet
 from remora.sandbox.base import SandboxError
+from remora.sandbox.spares import EXPECTED_US, Demand, Relay, Spare, likeness, share_out
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from remora.kit.clock import Clock
-    from remora.sandbox.base import Exit, Sandbox, SandboxDriver, SandboxPlan, Watcher
+    from remora.sandbox.base import Sandbox, SandboxDriver, SandboxPlan, Watcher
+    from remora.sandbox.spares import Likeness
 
-WANTED_S = 60.0
-"""Two wishes for the same within this time make a spare; so long it is kept."""
+CALM_S = 0.2
+"""Spares are made when nobody has wished for anything for so long,"""
+CALM_S_MAX = 1.0
+"""or when this time has passed."""
 KINDS_MAX = 256
 """How many kinds of sandboxes are remembered."""
+SCARCE_S = 10.0
+"""There are no spares for so long after a sandbox could not be made."""
+MEMORY_BYTES_MIN = 512 * 1024 * 1024
+"""With less left on the machine there are no spares."""
 
 _log = logging.getLogger("remora.sandbox")
-
-Likeness = tuple[object, ...]
-
-
-def likeness(plan: SandboxPlan) -> Likeness:
-    """
-    Return what two plans have in common if one's sandbox can be the other's.
-
-    Raises:
-        OSError: If a directory is not there.
-    """
-    sources = [(mount.source.stat(), mount.target) for mount in plan.mounts]
-    mounts = tuple((state.st_dev, state.st_ino, target) for state, target in sources)
-    return (mounts, plan.mounts, plan.memory_mib, plan.network, plan.ephemeral_mib)
-
-
-class Relay:
-    """The watcher of a spare: passes on to whoever gets the sandbox, and notes if it is lost before."""
-
-    def __init__(self) -> None:
-        self.watcher: Watcher | None = None
-        self.is_lost = False
-
-    def process_started(self, name: str, pid: int) -> None:
-        """See `Watcher`."""
-        if self.watcher is not None:
-            self.watcher.process_started(name, pid)
-
-    def process_failed(self, name: str, errno: int) -> None:
-        """See `Watcher`."""
-        if self.watcher is not None:
-            self.watcher.process_failed(name, errno)
-
-    def process_exited(self, name: str, how: Exit) -> None:
-        """See `Watcher`."""
-        if self.watcher is not None:
-            self.watcher.process_exited(name, how)
-
-    def emptied(self) -> None:
-        """See `Watcher`."""
-        if self.watcher is not None:
-            self.watcher.emptied()
-
-    def sandbox_lost(self, reason: str) -> None:
-        """See `Watcher`."""
-        self.is_lost = True
-        if self.watcher is not None:
-            self.watcher.sandbox_lost(reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Spare:
-    """A sandbox that nobody has yet; `expiry` rings when it was not wanted for a while."""
-
-    sandbox: Sandbox
-    relay: Relay
-    expiry: Alarm
 
 
 class WarmDriver:
@@ -100,26 +54,46 @@ class WarmDriver:
         environments: Parent of their directories.
         clock: The node's clock.
         spares_max: How many are kept at once, of all kinds.
+        memory_left: Tells how much memory the machine has left, bytes.
     """
 
-    def __init__(self, driver: SandboxDriver, environments: Path, clock: Clock, *, spares_max: int) -> None:
+    def __init__(
+        self,
+        driver: SandboxDriver,
+        environments: Path,
+        clock: Clock,
+        *,
+        spares_max: int,
+        memory_left: Callable[[], int],
+    ) -> None:
         self._driver = driver
         self._environments = environments
         self._clock = clock
         self._spares_max = spares_max
-        self._spares: dict[Likeness, Spare] = {}
-        self._making: set[Likeness] = set()
-        self._last_us: OrderedDict[Likeness, int] = OrderedDict()
+        self._memory_left = memory_left
+        self._demands: OrderedDict[Likeness, Demand] = OrderedDict()
+        """The kind that was wanted last is the last."""
+        self._spares: dict[Likeness, deque[Spare]] = {}
+        self._making: dict[Likeness, deque[asyncio.Future[Spare | None]]] = {}
+        """What nobody waits for yet."""
         self._tasks = TaskSet("spare sandboxes")
+        self._review: Alarm | None = None
+        self._due_us = 0
+        self._scarce_until_us = 0
         self._is_closing = False
 
     def __repr__(self) -> str:
-        return f"<WarmDriver {self._driver!r} spares={len(self._spares)} making={len(self._making)}>"
+        return f"<WarmDriver {self._driver!r} spares={self.spares} making={_count(self._making)}>"
 
     @property
     def name(self) -> str:
         """See `SandboxDriver.name`."""
         return self._driver.name
+
+    @property
+    def spares(self) -> int:
+        """How many are ready."""
+        return _count(self._spares)
 
     def check(self) -> tuple[str, ...]:
         """See `SandboxDriver.check`."""
@@ -129,65 +103,167 @@ class WarmDriver:
         """See `SandboxDriver.sweep`."""
         return await self._driver.sweep()
 
+    def expect(self, plan: SandboxPlan, whose: str) -> None:
+        """
+        Say that a sandbox like this will be wanted, possibly soon.
+
+        Args:
+            plan: Its name and directory do not matter.
+            whose: Who will want it; the same does not want what was said before any more.
+        """
+        try:
+            like = likeness(plan)
+        except OSError:
+            return  # gone already: nothing like it can be wanted
+        for former in [key for key, demand in self._demands.items() if demand.whose == whose]:
+            if former != like:
+                del self._demands[former]
+        demand = self._demand(like, plan)
+        demand.whose = whose
+        demand.expected_us = self._clock.monotonic_us() + EXPECTED_US
+        self._review_soon()
+
     async def create(self, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
         """See `SandboxDriver.create`; a spare keeps the name and the directory that it was made with."""
         try:
             like = likeness(plan)
         except OSError:
             return await self._driver.create(plan, watcher)  # which says what is missing
-        spare = self._take(like)
-        self._note(like, plan)
-        if spare is None:
+        self._demand(like, plan).wish(self._clock.monotonic_us())
+        self._review_soon()
+        spare = self._take(like) or await self._await_one(like)
+        if spare is not None and not spare.relay.is_lost:
+            spare.relay.watcher = watcher
+            return spare.sandbox
+        if spare is not None:
+            self._let_go([spare])
+        try:
             return await self._driver.create(plan, watcher)
-        spare.relay.watcher = watcher
-        return spare.sandbox
+        except SandboxError as error:
+            if not error.retryable or not self._spares:
+                raise
+            # Spares may have what this one lacked.
+            self._scarce_until_us = self._clock.monotonic_us() + int(SCARCE_S * 1_000_000)
+            self._drop_all()
+            await self._tasks.join()
+            return await self._driver.create(plan, watcher)
+
+    def _demand(self, like: Likeness, plan: SandboxPlan) -> Demand:
+        demand = self._demands.pop(like, None) or Demand(plan)
+        self._demands[like] = demand
+        while len(self._demands) > KINDS_MAX:
+            self._demands.popitem(last=False)
+        return demand
+
+    # ---- spares are given away
 
     def _take(self, like: Likeness) -> Spare | None:
-        spare = self._spares.pop(like, None)
+        """Take one that is ready and alive."""
+        ready = self._spares.pop(like, deque())
+        lost = [spare for spare in ready if spare.relay.is_lost]
+        alive = deque(spare for spare in ready if not spare.relay.is_lost)
+        self._let_go(lost)
+        taken = alive.popleft() if alive else None
+        if alive:
+            self._spares[like] = alive
+        return taken
+
+    async def _await_one(self, like: Likeness) -> Spare | None:
+        """Wait for one that is being made, if there is one that nobody else waits for; None if it fails."""
+        making = self._making.get(like)
+        if not making:
+            return None
+        one = making.popleft()
+        if not making:
+            del self._making[like]
+        try:
+            return await asyncio.shield(one)
+        except asyncio.CancelledError:
+            one.add_done_callback(lambda done: self._keep(like, done.result()))
+            raise
+
+    def _keep(self, like: Likeness, spare: Spare | None) -> None:
         if spare is None:
-            return None
-        spare.expiry.close()
-        if spare.relay.is_lost:
-            self._tasks.spawn(spare.sandbox.close(), "close a lost spare")
-            return None
-        return spare
+            return
+        if self._is_closing:
+            self._let_go([spare])
+        else:
+            self._spares.setdefault(like, deque()).append(spare)
+            self._review_soon()
 
-    def _note(self, like: Likeness, plan: SandboxPlan) -> None:
-        """Remember that one was wanted; have a spare made if that was not the first time for a while."""
+    # ---- spares are made, and let go
+
+    def _review_soon(self) -> None:
+        """Review in a moment of calm."""
+        if self._is_closing or not self._spares_max:
+            return
         now_us = self._clock.monotonic_us()
-        last_us = self._last_us.pop(like, None)
-        self._last_us[like] = now_us
-        while len(self._last_us) > KINDS_MAX:
-            self._last_us.popitem(last=False)
-        is_wanted = last_us is not None and now_us - last_us <= WANTED_S * 1_000_000
-        is_room = len(self._spares) + len(self._making) < self._spares_max
-        if is_wanted and is_room and not self._is_closing and like not in self._making:
-            self._making.add(like)
-            self._tasks.spawn(self._make(like, plan), "make a spare sandbox")
+        if not self._due_us:
+            self._due_us = now_us + int(CALM_S_MAX * 1_000_000)
+        self._set_review(min(CALM_S, (self._due_us - now_us) / 1_000_000))
 
-    async def _make(self, like: Likeness, plan: SandboxPlan) -> None:
-        name = random_hex(32)
-        relay = Relay()
+    def _set_review(self, in_s: float) -> None:
+        if self._review is None:
+            self._review = Alarm(asyncio.get_running_loop(), self._carry_out)
+        self._review.set_in(in_s)
+
+    def _carry_out(self) -> None:
+        """Make what is missing, let go of what is too much, and look again when that changes."""
+        self._due_us = 0
+        now_us = self._clock.monotonic_us()
+        for demand in self._demands.values():
+            demand.forget(now_us)
+        is_short = now_us < self._scarce_until_us or self._memory_left() < MEMORY_BYTES_MIN
+        wanted = share_out(reversed(self._demands.items()), now_us, 0 if is_short else self._spares_max)
+        for like in list(self._spares):
+            self._trim(like, wanted.get(like, 0))
+        for like, count in wanted.items():
+            there = len(self._spares.get(like, ())) + len(self._making.get(like, ()))
+            for _ in range(count - there):
+                self._make(like, self._demands[like].plan)
+        changes = [demand.until_us(now_us) for demand in self._demands.values()]
+        changes.append(self._scarce_until_us)
+        coming = [at_us for at_us in changes if at_us > now_us]
+        if coming:
+            self._set_review((min(coming) - now_us) / 1_000_000)
+
+    def _trim(self, like: Likeness, count: int) -> None:
+        ready = self._spares.pop(like)
+        alive = [spare for spare in ready if not spare.relay.is_lost]
+        if alive[:count]:
+            self._spares[like] = deque(alive[:count])
+        self._let_go([spare for spare in ready if spare not in alive[:count]])
+
+    def _make(self, like: Likeness, plan: SandboxPlan) -> None:
+        made: asyncio.Future[Spare | None] = asyncio.get_running_loop().create_future()
+        self._making.setdefault(like, deque()).append(made)
+        self._tasks.spawn(self._fill(like, plan, made), "make a spare sandbox")
+
+    async def _fill(self, like: Likeness, plan: SandboxPlan, made: asyncio.Future[Spare | None]) -> None:
+        name, relay = random_hex(32), Relay(self._review_soon)
+        spare: Spare | None = None
         try:
             spare_plan = replace(plan, name=name, directory=self._environments / name)
-            sandbox = await self._driver.create(spare_plan, relay)
+            spare = Spare(await self._driver.create(spare_plan, relay), relay)
         except SandboxError as error:
             _log.warning("no spare sandbox could be made: %s", error)
-            return
         finally:
-            self._making.discard(like)
-        expiry = Alarm(asyncio.get_running_loop(), lambda: self._expire(like))
-        if self._is_closing or like in self._spares:
-            await sandbox.close()
-            return
-        self._spares[like] = Spare(sandbox, relay, expiry)
-        expiry.set_in(WANTED_S)
+            unclaimed = self._making.get(like, deque())
+            is_claimed = made not in unclaimed
+            if not is_claimed:
+                unclaimed.remove(made)
+                if not unclaimed:
+                    del self._making[like]
+                self._keep(like, spare)
+            made.set_result(spare)
 
-    def _expire(self, like: Likeness) -> None:
-        spare = self._spares.pop(like, None)
-        if spare is not None:
-            spare.expiry.close()
-            self._tasks.spawn(spare.sandbox.close(), "close a spare that was not wanted")
+    def _let_go(self, spares: list[Spare]) -> None:
+        for spare in spares:
+            self._tasks.spawn(spare.sandbox.close(), "close a spare sandbox")
+
+    def _drop_all(self) -> None:
+        for like in list(self._spares):
+            self._trim(like, 0)
 
     async def close(self) -> None:
         """
@@ -196,6 +272,11 @@ class WarmDriver:
         **Cancellation:** they are let go all the same. Repeated calls: wait for the same.
         """
         self._is_closing = True
-        for like in list(self._spares):
-            self._expire(like)
+        if self._review is not None:
+            self._review.close()
+        self._drop_all()
         await self._tasks.join()
+
+
+def _count(deques: dict[Likeness, deque[Spare]] | dict[Likeness, deque[asyncio.Future[Spare | None]]]) -> int:
+    return sum(map(len, deques.values()))
