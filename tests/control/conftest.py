@@ -154,6 +154,7 @@ class Node:
         self.pool = FakePool()
         self.provisioning = FakeProvisioning()
         self.runtimes = FakeRuntimes()
+        self.limits = Limits(send_date=True, body_bytes_read_max=256 * 1024 * 1024)
         self.port = 0
         self._up = threading.Event()
         self._failure: BaseException | None = None
@@ -307,6 +308,7 @@ class Node:
         self._loop.call_soon_threadsafe(function)
 
     def start(self) -> None:
+        self._up.clear()
         self._thread = threading.Thread(target=self._run, name="node")
         self._thread.start()
         self._up.wait(30)
@@ -345,7 +347,6 @@ class Node:
                 spawn=tasks.spawn,
                 provisioning=self.provisioning,
             )
-            limits = Limits(send_date=True, body_bytes_read_max=256 * 1024 * 1024)
             gate = None
             if self.keys is not None:
                 sessions = Sessions(secrets.token_bytes(32))
@@ -353,7 +354,7 @@ class Node:
                 self.callers = Callers(self.keys, sessions, PLACE, clock, self.control.state)
                 gate = Gate(self.callers, self.control)
             service = LambdaService(self.control, record_services(self.control), gate=gate)
-            server = Server(service, listener, limits)
+            server = Server(service, listener, self.limits)
             await server.start()
             self._up.set()
             await self._stopping.wait()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from remora.control.operations.offered import HANDLERS, INVOKE, INVOKE_WITH_RESPONSE_STREAM
+from remora.http.limits import Limits
 from remora.spec import lambda_api
 
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:f"
@@ -266,3 +267,21 @@ def test_nothing_is_left_when_a_node_stops(tmp_path, running):
     with running(tmp_path / "data") as node:
         node.create()
     assert threading.active_count() == before
+
+
+def test_whoever_finds_no_room_is_told_so_in_the_words_of_the_service(node):
+    node.stop()
+    node.limits = Limits(held_bytes_max=1_000_000, held_wait_s=0.05)
+    node.start()
+    big = b"x" * 200_000
+    with node.connect() as other:  # has all the room there is, and does not go on
+        other.sendall(b"PUT /bucket/other HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + big)
+        while (reply := node.raw("POST", "/2015-03-31/functions", big))[0] != 429:
+            assert reply[0] == 400, "the other one has not begun yet"
+        _, headers, body = reply
+        assert (headers["x-amzn-errortype"], headers["retry-after"]) == ("TooManyRequestsException", "1")
+        assert json.loads(body)["Reason"] == "CallerRateLimitExceeded"
+        status, _, body = node.raw("PUT", "/bucket/key", big)
+        assert (status, b"<Code>SlowDown</Code>" in body) == (503, True)
+        assert node.raw("POST", "/", big, X_Amz_Target="AmazonSSM.PutParameter")[0] == 503
+        assert node.client.list_functions()["Functions"] == []

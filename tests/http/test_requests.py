@@ -395,28 +395,3 @@ def test_endless_trailer_is_refused(play):
         assert stage.app.heard == [("began", "/t"), ("aborted", "/t")]
 
     play(scene, Limits(header_bytes_max=1000))
-
-
-def test_large_bodies_have_a_limit_together(play):
-    async def scene(stage):
-        body = b"x" * 150_000
-        request_ = b"POST /park%d HTTP/1.1\r\nContent-Length: 150000\r\n\r\n"
-        first, second = await stage.connect(), await stage.connect()
-        await first.send(request_ % 1 + body)
-        await stage.app.until("ended", "/park1")
-        assert stage.server.held_bytes == 150_000
-        await second.send(request_ % 2 + body)
-        assert (await second.answer())[0] == 503
-        small = await stage.connect()
-        await small.send(b"POST /small HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
-        assert (await small.answer())[2] == b"/small:abc"
-        stage.app.parked.pop("/park1").respond(200, (), b"")
-        assert (await first.answer())[0] == 200
-        stage.app.exchanges.clear()
-        third = await stage.connect()
-        await third.send(request_ % 3 + body)
-        await stage.app.until("ended", "/park3")
-        stage.app.parked.pop("/park3").respond(200, (), b"")
-        assert (await third.answer())[0] == 200
-
-    play(scene, Limits(held_bytes_max=250_000))

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from remora.control.answers import write_answer, write_error
-from remora.control.failures import explain
+from remora.control.failures import crowd_out, explain
 from remora.control.front_door import LAMBDA, service_of
 from remora.control.operations.call import Call
 from remora.control.operations.downloads import PREFIX, download
@@ -127,7 +127,9 @@ class LambdaService:
             return True
 
     def aborted(self, exchange: Exchange) -> None:
-        """Nothing: what was asked for is done all the same."""
+        """Tell who was crowded out; what others have asked for is done all the same."""
+        if exchange.is_crowded_out:
+            crowd_out(exchange, service_of(exchange), self._control.new_id())
 
     async def _answer(self, exchange: Exchange) -> None:
         """Answer one request."""

@@ -208,16 +208,16 @@ class Connection(asyncio.Protocol):
         if exchange.received_bytes <= exchange.body_bytes_max and exchange.state != DONE:
             if exchange.take is not None:
                 self._give(exchange, exchange.take, chunk)
-            elif exchange.received_bytes > _SMALL_BODY_BYTES and not self.server.hold(exchange):
-                exchange.chunks = None
-                self._fail(503)
-                raise _StopParsingError
-            elif exchange.chunks is None:
+                return
+            if exchange.chunks is None:
                 exchange.chunks = [chunk]
             else:
                 exchange.chunks.append(chunk)
+            if exchange.received_bytes > _SMALL_BODY_BYTES and exchange is self._current:
+                self._make_room(exchange)
             return
         exchange.chunks = None
+        self.server.room.give_back(exchange)
         exchange.is_oversized = exchange.state != DONE
         if exchange.received_bytes > max(self.limits.body_bytes_read_max, exchange.body_bytes_max):
             self._fail(413)
@@ -279,6 +279,13 @@ class Connection(asyncio.Protocol):
         """Read on within the body of an exchange."""
         if self._is_held and exchange is self._current:
             self._let_go()
+
+    def crowd_out(self, exchange: ServedExchange) -> None:
+        """Refuse an exchange for whose body there has been no room for too long."""
+        if exchange is self._reading:
+            exchange.is_crowded_out = True
+            self._is_held = False
+            self._fail(503)
 
     def dropped(self, exchange: ServedExchange) -> None:
         """End the connection at the wish of an exchange, unless others are already served on it."""
@@ -459,6 +466,11 @@ class Connection(asyncio.Protocol):
         if exchange.is_complete:
             self._tell(self.application.ended, exchange)
 
+    def _make_room(self, exchange: ServedExchange) -> None:
+        """Have a large body counted; read no further while there is no room for it."""
+        if not self.server.room.take(exchange, self.server.loop):
+            self.hold(exchange)
+
     def _give(self, exchange: ServedExchange, take: Callable[[bytes], None], chunk: bytes) -> None:
         """Hand a piece of body over."""
         try:
@@ -490,6 +502,9 @@ class Connection(asyncio.Protocol):
         self._headers = None
         self._is_ending = True
         reading, self._reading = self._reading, None
+        if reading is not None and reading.held is not None:
+            reading.chunks = None
+            self.server.room.give_back(reading)
         if reading is None or reading is not self._current:
             if reading is not None and self._waiting:
                 self._waiting.pop()  # the application has never heard of it

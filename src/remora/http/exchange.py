@@ -43,6 +43,8 @@ class Exchange(Protocol):
     """True if the body was longer than `body_bytes_max` (then `body` is empty)."""
     is_truncated: bool
     """True if the peer stopped within its body (then `aborted` was called instead of `ended`)."""
+    is_crowded_out: bool
+    """True if there was no room for its body next to those of others (then it was aborted)."""
     trailers: Sequence[Header]
     """What followed a chunked body, as `headers`; complete when `ended` is called."""
     slot: object

@@ -18,8 +18,9 @@ class Limits:
         body_bytes_max: `Exchange.body_bytes_max` of a fresh exchange, bytes.
         body_bytes_read_max: A body longer than this is not even read and thrown away: it is answered with 413
             and the connection ends (unless the application has allowed this exchange more).
-        held_bytes_max: All bodies together that are kept and are not small (64 KiB), bytes; a body that would
-            exceed it is answered with 503. An application that hands a body over keeps none of it here.
+        held_bytes_max: All bodies together that are kept and are not small (64 KiB), bytes; others are not
+            read until there is room. An application that hands a body over keeps none of it here.
+        held_wait_s: How long a body waits for room before it is answered with 503, seconds.
         connections_max: Open connections; one more is answered with 503.
         accepts_at_once: How many connections are accepted per turn of the loop. Under load a turn takes long,
             and whoever connects waits for as many turns as there are others before him.
@@ -39,6 +40,7 @@ class Limits:
     body_bytes_max: int = 8 * 1024 * 1024
     body_bytes_read_max: int = 64 * 1024 * 1024
     held_bytes_max: int = 1024 * 1024 * 1024
+    held_wait_s: float = 30.0
     connections_max: int = 1024
     accepts_at_once: int = 1
     header_timeout_s: float | None = None

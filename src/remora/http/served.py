@@ -51,6 +51,9 @@ class ServedExchange:
     """When its body was first waited for, on the loop's clock."""
     held: list[int] | None = None
     """How much of a large body is counted; None of a small one."""
+    is_waiting: bool = False
+    """True while there is no room for more of its body."""
+    is_crowded_out: bool = False
     take: Callable[[bytes], None] | None = None
     """Who gets each piece of the body instead of `chunks`."""
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from remora.http.answers import DateLine, plain
 from remora.http.connection import Connection
 from remora.http.limits import Limits
+from remora.http.room import Room
 from remora.kit.clock import SystemClock
 
 if TYPE_CHECKING:
     from remora.http.exchange import Application
-    from remora.http.served import ServedExchange
     from remora.kit.clock import Clock
 
 _SWEEP_INTERVAL_S_MIN = 0.02
@@ -50,8 +49,7 @@ class Server:
         self.limits = limits or Limits()
         self.date = DateLine(clock or SystemClock()) if self.limits.send_date else None
         self.connections: set[Connection] = set()
-        self.held_bytes = 0
-        """What all large bodies have that are kept."""
+        self.room = Room(self.limits)
         self._listener = listener
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -95,6 +93,7 @@ class Server:
         **Cancellation:** the connections are dropped all the same. Repeated calls: wait as the first.
         """
         self._is_closed = True
+        self.room.close()
         if not self._servers:
             self._listener.close()
             return
@@ -121,22 +120,6 @@ class Server:
         with suppress(OSError):  # BlockingIOError: nobody waits any more
             while True:
                 self._listener.accept()[0].close()
-
-    def hold(self, exchange: ServedExchange) -> bool:
-        """Count what has come of a large body, until its exchange is gone; False if there is no room."""
-        held = exchange.held
-        if held is None:
-            held = exchange.held = [0]
-            weakref.finalize(exchange, self._let_go, held).atexit = False
-        more = exchange.received_bytes - held[0]
-        if self.held_bytes + more > self.limits.held_bytes_max:
-            return False
-        held[0] += more
-        self.held_bytes += more
-        return True
-
-    def _let_go(self, held: list[int]) -> None:
-        self.held_bytes -= held[0]
 
     def joined(self, connection: Connection) -> bool:
         """Take in a new connection; False (it was told so) if there are too many or the server is closing."""
