@@ -1,7 +1,8 @@
 """
 The Lambda API under load: many clients at once, overload, a large package, a thousand functions.
 
-AWS's emulator serves one invocation at a time; it is measured with one client, in turn with the node.
+AWS's emulator serves one invocation at a time; it is measured with one client, in turn with the node. So is
+serverless-offline, which runs functions at once, but keeps nothing of an environment's lifecycle.
 
 Usage: python benchmarks/api.py [--rounds 3] [--seconds 3] [--json FILE]
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 import emulator
 import machine
 import memory
+import offline
 import processor
 import remora_node
 import workload
@@ -30,6 +32,7 @@ from crowd import crowd
 from figures import document, percentile, ratio, spread, table
 
 CLIENTS = (1, 16, 64)
+OTHER_CLIENTS = (1, 16)
 LIMIT = 20
 CROWD = 200
 FUNCTIONS = 1_000
@@ -37,12 +40,9 @@ LARGE_BYTES = 49 * 1024 * 1024
 ROLE = "arn:aws:iam::000000000000:role/bench"
 
 
-def warm(node, path, rie_port, rounds, seconds):
-    """Measure invocations by 1, 16 and 64 clients, and the emulator with one, round by round."""
+def warm(node, subjects, rounds, seconds):
+    """Measure invocations of each subject (name, port, path, number of clients) in turn, round by round."""
     found = {}
-    subjects = [(f"node, {count} clients", node.port, path, count) for count in CLIENTS]
-    if rie_port is not None:
-        subjects.append(("emulator, 1 client", rie_port, emulator.PATH, 1))
     for _, port, where, count in subjects:
         crowd(port, where, workload.EVENT, count, 1.0)
     for number in range(rounds):
@@ -171,8 +171,10 @@ def main():
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     chosen = parser.parse_args()
     stop_on_signals()
-    python, rie = workload.python(), emulator.find()
+    python, rie, other = workload.python(), emulator.find(), offline.find()
     facts = machine.describe(python, rie)
+    if other is not None:
+        facts["offline"] = f"serverless-offline {other.version}"
     with tempfile.TemporaryDirectory(prefix="remora-api-") as name, ExitStack() as stack:
         work = Path(name)
         task = workload.write_task(work / "task")
@@ -181,10 +183,16 @@ def main():
         others = {f"overload, {CROWD} clients on a limit of {LIMIT}": overload(work, task, chosen.seconds)}
         node = stack.enter_context(remora_node.running(work / "data"))
         path = node.deploy("plain", task)
-        rie_port = stack.enter_context(emulator.running(rie, python, task, none)) if rie else None
-        if rie_port is not None:
-            _wait_for(rie_port)
-        found = warm(node, path, rie_port, chosen.rounds, chosen.seconds)
+        subjects = [(f"node, {count} clients", node.port, path, count) for count in CLIENTS]
+        if rie is not None:
+            port = stack.enter_context(emulator.running(rie, python, task, none))
+            subjects.append(("emulator, 1 client", port, emulator.PATH, 1))
+        if other is not None:
+            port = stack.enter_context(offline.running(other, work / "offline", task))
+            subjects += [(f"serverless-offline, {n} clients", port, offline.PATH, n) for n in OTHER_CLIENTS]
+        for _, port, where, _ in subjects:
+            _wait_for(port, where)
+        found = warm(node, subjects, chosen.rounds, chosen.seconds)
         others["a package of 49 MB"] = large_package(node)
         others[f"{FUNCTIONS} functions"] = many_functions(node)
     show(facts, found, others)
@@ -194,12 +202,12 @@ def main():
         chosen.json.write_text(json.dumps({**content, "ratios": document(held)}, indent=2) + "\n")
 
 
-def _wait_for(port):
-    """Wait until the emulator answers."""
-    give_up_at = time.monotonic() + 30
+def _wait_for(port, path):
+    """Wait until a subject answers."""
+    give_up_at = time.monotonic() + 60
     while True:
         try:
-            crowd(port, emulator.PATH, workload.EVENT, 1, 0.0)
+            crowd(port, path, workload.EVENT, 1, 0.0)
         except OSError:
             if time.monotonic() > give_up_at:
                 raise

@@ -84,7 +84,7 @@ def running(emulator, python, task, opt):
         task: The function's directory.
         opt: The directory for /opt.
     """
-    port, api_port = _free_port(), _free_port()
+    port, api_port = free_port(), free_port()
     words = [str(emulator.program)]
     words += ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
     words += ["--runtime-api-address", f"127.0.0.1:{api_port}", *python.command()]
@@ -111,6 +111,7 @@ def running(emulator, python, task, opt):
                     child.wait(_STOP_S)
 
 
-def _free_port():
+def free_port():
+    """Return a port that nobody uses now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
