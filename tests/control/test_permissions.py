@@ -262,6 +262,35 @@ def test_who_may_be_let_in_is_a_condition(guarded):
 
 
 @pytest.mark.slow
+def test_code_signing_configurations_are_resources(guarded):
+    guarded.create()
+    publishers = {
+        "SigningProfileVersionArns": ["arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/v"]
+    }
+    first, second = (
+        guarded.client.create_code_signing_config(AllowedPublishers=publishers, Tags={"team": team})[
+            "CodeSigningConfig"
+        ]["CodeSigningConfigArn"]
+        for team in ("a", "b")
+    )
+    may = guarded.somebody(
+        "signer",
+        allow("lambda:GetCodeSigningConfig", on=first),
+        allow("lambda:ListTags", StringEquals={"aws:ResourceTag/team": "a"}),
+        allow("lambda:PutFunctionCodeSigningConfig", StringEquals={"lambda:CodeSigningConfigArn": first}),
+    )
+    its = guarded.client_of("lambda", may)
+    for call, name in (
+        (its.get_code_signing_config, "CodeSigningConfigArn"),
+        (its.list_tags, "Resource"),
+    ):
+        call(**{name: first})
+        assert second in denied(call, **{name: second})
+    its.put_function_code_signing_config(FunctionName="f", CodeSigningConfigArn=first)
+    denied(its.put_function_code_signing_config, FunctionName="f", CodeSigningConfigArn=second)
+
+
+@pytest.mark.slow
 def test_functions_are_known_by_their_credentials(guarded):
     guarded.create("other")
     only = {"ArnEquals": {"lambda:SourceFunctionArn": FUNCTION}}

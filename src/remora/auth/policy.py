@@ -259,6 +259,7 @@ _KNOWN_KEYS: Final = frozenset(
         "iam:passedtoservice",
         "iam:permissionsboundary",
         "iam:policyarn",
+        "lambda:codesigningconfigarn",
         "lambda:eventsourcetoken",
         "lambda:functionurlauthtype",
         "lambda:invokedviafunctionurl",

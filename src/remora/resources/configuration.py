@@ -8,7 +8,7 @@ import msgspec
 
 from remora.resources.layers import attach
 from remora.spec import limits, variables
-from remora.spec.errors import ApiError, invalid
+from remora.spec.errors import invalid
 from remora.spec.runtimes import DEPRECATED, SNAPSTART
 
 if TYPE_CHECKING:
@@ -69,10 +69,6 @@ def refuse_not_offered(request: Mapping[str, Any]) -> None:
         raise invalid("Container images are not offered by this node: use PackageType Zip.")
     if request.get("S3ObjectStorageMode", "COPY") != "COPY":
         raise invalid("S3ObjectStorageMode REFERENCE is not offered by this node: use COPY.")
-    if arn := request.get("CodeSigningConfigArn"):
-        raise ApiError(
-            "CodeSigningConfigNotFoundException", f"The code signing configuration cannot be found: {arn}"
-        )
 
 
 def configure(

@@ -12,6 +12,7 @@ from remora.resources.dates import stamp as write_stamp
 from remora.resources.names import LATEST, Place, Target, resolve_function
 from remora.resources.records import Function, FunctionVersion
 from remora.resources.revisions import check_revision
+from remora.resources.signing import check_package
 from remora.resources.view import Change, Stamp, View
 from remora.spec import limits
 from remora.spec.constraints import summary, violation
@@ -71,6 +72,7 @@ def draft(view: View, place: Place, runtimes: Runtimes, request: Request) -> Fun
         state_reason_code="Creating",
     )
     configured = configure(view, place, runtimes, blank, request)
+    check_package(view, request.get("CodeSigningConfigArn", ""))
     if name in view.functions:
         raise ApiError("ResourceConflictException", f"Function already exist: {name}")
     return configured
@@ -88,7 +90,8 @@ def create(
     version = _with_package(draft(view, place, runtimes, request), package)
     package.check_storage(view)
     version = _stamped(version, stamp)
-    record = Function(latest=version, tags=request.get("Tags", {}))
+    signing = request.get("CodeSigningConfigArn", "")
+    record = Function(latest=version, tags=request.get("Tags", {}), code_signing=signing)
     if request.get("Publish"):
         return versions.publication(view, record, stamp, description=None)
     return version, [Change("function", version.name, record)]
@@ -104,7 +107,9 @@ def draft_code(view: View, place: Place, request: Request) -> FunctionVersion:
     if request.get("ImageUri"):
         raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
     refuse_not_offered(request)
-    latest = _updatable(view, place, request).latest
+    function = _updatable(view, place, request)
+    check_package(view, function.code_signing)
+    latest = function.latest
     architectures = request.get("Architectures")
     return msgspec.structs.replace(latest, architecture=architectures[0]) if architectures else latest
 
@@ -141,8 +146,10 @@ def update_configuration(
     Raises:
         ApiError: As `update_code`.
     """
-    latest = _updatable(view, place, request).latest
-    version = configure(view, place, runtimes, latest, request)
+    function = _updatable(view, place, request)
+    if request.get("Layers"):
+        check_package(view, function.code_signing)
+    version = configure(view, place, runtimes, function.latest, request)
     check_total_size(version)
     return _update(view, version, stamp)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from remora.resources import versions
+from remora.resources import signing, versions
 from remora.resources.functions import find
 from remora.resources.names import Place, resolve_function
 from remora.resources.view import Change, View
@@ -22,24 +22,29 @@ Reply = dict[str, Any]
 
 def tags(view: View, place: Place, resource: str) -> dict[str, str]:
     """
-    Return the tags of a function.
+    Return the tags of a function or a code signing configuration.
 
     Raises:
         ApiError: Not found, or an ARN with a qualifier.
     """
+    if signing.is_config(resource):
+        return signing.find(view, resource).tags
     return _tagged(view, place, resource).tags
 
 
 def tag(view: View, place: Place, request: Request) -> list[Change]:
     """
-    Give a function tags; those with the same key change.
+    Give a function or a code signing configuration tags; those with the same key change.
 
     Raises:
         ApiError: As `tags`; a conflict while it is updated; invalid if there are none, or too many.
     """
-    function = _tagged(view, place, request["Resource"])
     if not request["Tags"]:
         raise invalid("An error occurred and the request cannot be processed.")
+    if signing.is_config(request["Resource"]):
+        config = signing.find(view, request["Resource"])
+        return [signing.with_tags(config, {**config.tags, **request["Tags"]})]
+    function = _tagged(view, place, request["Resource"])
     merged = {**function.tags, **request["Tags"]}
     if len(merged) > limits.TAGS_PER_FUNCTION_MAX:
         raise invalid("Number of tags exceeds resource tag limit.")
@@ -49,11 +54,15 @@ def tag(view: View, place: Place, request: Request) -> list[Change]:
 
 def untag(view: View, place: Place, request: Request) -> list[Change]:
     """
-    Take tags from a function; those that it does not have are passed over.
+    Take tags from a function or a code signing configuration; those that it does not have are passed over.
 
     Raises:
         ApiError: As `tags`; a violation if no keys are given.
     """
+    if signing.is_config(request["Resource"]):
+        config = signing.find(view, request["Resource"])
+        left = {key: value for key, value in config.tags.items() if key not in request["TagKeys"]}
+        return [signing.with_tags(config, left)] if left != config.tags else []
     function = _tagged(view, place, request["Resource"])
     kept = {key: value for key, value in function.tags.items() if key not in request["TagKeys"]}
     return [_changed(function, tags=kept)] if kept != function.tags else []

@@ -134,6 +134,25 @@ class Function(msgspec.Struct, frozen=True, kw_only=True):
     recursive_loop: Literal["Terminate", "Allow"] = "Terminate"
     runtime_management: dict[str, dict[str, str]] = {}
     """Runtime management of each version that has one: `UpdateRuntimeOn`, `RuntimeVersionArn`."""
+    code_signing: str = ""
+    """ARN of its code signing configuration; empty if it has none."""
+
+
+class CodeSigningConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Who may sign code, and what becomes of code that they have not signed.
+
+    Source: shape CodeSigningConfig of the Lambda API model.
+    """
+
+    arn: str
+    publishers: tuple[str, ...]
+    """ARNs of signing profiles."""
+    policy: str
+    """`Warn` or `Enforce`."""
+    description: str
+    last_modified: str
+    tags: dict[str, str] = {}
 
 
 class Alias(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ import msgspec
 
 from remora.resources.attachments import EventInvokeConfig, FunctionUrl, Policy, ProvisionedConcurrency
 from remora.resources.neighbours import Bucket, ManagedPolicy, Parameter, Role, Session, StoredObject, Upload
-from remora.resources.records import Alias, Function, FunctionVersion, Layer, LayerVersion
+from remora.resources.records import Alias, CodeSigningConfig, Function, FunctionVersion, Layer, LayerVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ Record = msgspec.Struct
 KINDS: Final[dict[str, type[Record]]] = {
     "alias": Alias,
     "bucket": Bucket,
+    "code-signing-config": CodeSigningConfig,
     "event-invoke-config": EventInvokeConfig,
     "function": Function,
     "function-url": FunctionUrl,
@@ -47,6 +48,7 @@ KINDS: Final[dict[str, type[Record]]] = {
 
 _FLAT: Final = {
     "bucket": "buckets",
+    "code-signing-config": "signing_configs",
     "function": "functions",
     "layer": "layers",
     "managed-policy": "managed_policies",
@@ -110,6 +112,7 @@ class View:
         layers: By bare name.
         layer_versions: By bare name, then number.
         layer_policies: By bare name, then number.
+        signing_configs: By ARN.
         buckets: By name.
         objects: By the bucket's name, then key.
         uploads: By their identifier.
@@ -129,6 +132,7 @@ class View:
     layers: dict[str, Layer] = field(default_factory=dict)
     layer_versions: dict[str, dict[int, LayerVersion]] = field(default_factory=dict)
     layer_policies: dict[str, dict[int, Policy]] = field(default_factory=dict)
+    signing_configs: dict[str, CodeSigningConfig] = field(default_factory=dict)
     buckets: dict[str, Bucket] = field(default_factory=dict)
     objects: dict[str, dict[str, StoredObject]] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Tags, runtime management, recursion, code signing, event source mappings: a function's small settings."""
+"""Tags, runtime management, recursion, event source mappings: a function's small settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from remora.resources import management
-from remora.resources.functions import find
-from remora.resources.names import Target, resolve_function
 
 if TYPE_CHECKING:
     from remora.control.context import Control
@@ -51,13 +49,6 @@ async def put_function_recursion_config(control: Control, call: Call) -> Reply:
     """Say what becomes of recursive loops."""
     decide = partial(management.put_recursion, place=control.place, request=call.request)
     return await control.state.change(decide)
-
-
-async def get_function_code_signing_config(control: Control, call: Call) -> Reply:
-    """Tell that a function's code is not signed: Terraform asks after every read of a function."""
-    target = resolve_function(control.place, call.request["FunctionName"])
-    find(control.state.view, control.place, Target(target.name, None))
-    return {}
 
 
 async def list_event_source_mappings(control: Control, call: Call) -> Reply:  # noqa: ARG001 - as every operation

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remora.control.permissions.base import Need
 from remora.resources.names import Target, parse_layer, resolve_function
+from remora.resources.signing import is_config
 from remora.spec import codec
 from remora.spec.errors import ApiError
 from remora.spec.lambda_api import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from remora.control.context import Control
     from remora.control.permissions.base import Statement
@@ -40,7 +41,13 @@ _ACTIONS: Final = {
 """Operations whose permission is called otherwise."""
 _READ: Final = frozenset(
     {"AddPermission", "CreateFunction", "CreateFunctionUrlConfig", "PublishLayerVersion", "TagResource"}
-    | {"UntagResource", "UpdateFunctionCode", "UpdateFunctionConfiguration", "UpdateFunctionUrlConfig"}
+    | {
+        "PutFunctionCodeSigningConfig",
+        "UntagResource",
+        "UpdateFunctionCode",
+        "UpdateFunctionConfiguration",
+        "UpdateFunctionUrlConfig",
+    }
 )
 """Operations whose request has to be read to know what it needs."""
 _OF_QUALIFIED: Final = frozenset(
@@ -97,13 +104,14 @@ def _resource(
 ) -> tuple[str, tuple[Statement, ...], Context]:
     """Return the ARN that a request is about, the resource's own policy and its tags."""
     if name := named.get("FunctionName") or named.get("Resource") or named.get("ResourceArn"):
+        if is_config(name):
+            return name, (), _tags_of_config(view, name)
         target = resolve_function(place, name, named.get("Qualifier"))
         if operation not in _OF_QUALIFIED:
             target = Target(target.name, None)
         found = view.policies.get(target.name, {}).get(target.version)
         function = view.functions.get(target.name)
-        tags = function.tags if function is not None else {}
-        context: Context = {f"aws:resourcetag/{key.lower()}": value for key, value in tags.items()}
+        context = _tags(function.tags if function is not None else {})
         arn = place.function_arn(target.name, target.qualifier)
         return arn, found.statements if found is not None else (), context
     if name := named.get("LayerName") or named.get("Arn"):
@@ -111,7 +119,18 @@ def _resource(
         version = layer.version if "Arn" in named else None
         version = int(number) if number.isdecimal() else version
         return place.layer_arn(layer.name, version), _policy_of_layer(view, layer.name, version), {}
+    if name := named.get("CodeSigningConfigArn"):
+        return name, (), _tags_of_config(view, name)
     return "*", (), {}
+
+
+def _tags(tags: Mapping[str, str]) -> Context:
+    return {f"aws:resourcetag/{key.lower()}": value for key, value in tags.items()}
+
+
+def _tags_of_config(view: View, arn: str) -> Context:
+    config = view.signing_configs.get(arn)
+    return _tags(config.tags if config is not None else {})
 
 
 def _context(request: Request) -> Context:
@@ -124,6 +143,8 @@ def _context(request: Request) -> Context:
         context["lambda:functionurlauthtype"] = request["FunctionUrlAuthType"]
     if request.get("Layers"):
         context["lambda:layer"] = tuple(request["Layers"])
+    if "CodeSigningConfigArn" in request:
+        context["lambda:codesigningconfigarn"] = request["CodeSigningConfigArn"]
     tags = request.get("Tags") or {}
     context |= {f"aws:requesttag/{key.lower()}": value for key, value in tags.items()}
     if keys := tuple(tags) + tuple(request.get("TagKeys", ())):
