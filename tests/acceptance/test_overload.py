@@ -78,3 +78,50 @@ def test_two_hundred_clients_on_a_limit_of_twenty(data):
         assert len(environments) <= LIMIT
         eventually(lambda: resident_kib(node.info["pid"]) - before_kib < GROWTH_KIB_MAX)
         assert node.invoke(name).error is None
+
+
+def test_a_noisy_function_does_not_starve_another(data):
+    with running(data, "--concurrency", "4") as node:
+        noisy, modest = (
+            node.create(CODE, Runtime=RUNTIME, Handler="app.handler", Timeout=60) for _ in range(2)
+        )
+        port = int(node.address.rpartition(":")[2])
+        refused: list[int] = []
+
+        async def calls(turns: int) -> None:
+            """Call, and once more after a moment as long as it is refused."""
+            for _ in range(turns):
+                tries = 0
+                while not await asyncio.to_thread(is_served):
+                    tries += 1
+                    await asyncio.sleep(0.05)
+                refused.append(tries)
+
+        def is_served() -> bool:
+            try:
+                return node.invoke(modest).error is None
+            except node.client.exceptions.TooManyRequestsException:
+                return False
+
+        async def all_clients() -> Counter:
+            answers: Counter = Counter()
+            stop = asyncio.Event()
+
+            async def noise() -> None:
+                while not stop.is_set():
+                    await client(port, noisy, answers, set())
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(24):
+                    group.create_task(noise())
+                while answers[200] < 100:  # until every environment is there  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                await calls(6)
+                stop.set()
+            return answers
+
+        answers = asyncio.run(all_clients())
+        assert answers[429] > answers[200] > 100, "there was no noise"
+        # Room is kept for it after the first refusal.
+        assert sum(refused) <= 2 * len(refused), refused
+        assert node.invoke(noisy).error is None

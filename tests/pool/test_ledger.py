@@ -60,6 +60,37 @@ def test_a_function_grows_by_a_thousand_in_ten_seconds():
     assert scale_out.take(1000 * SECOND_US) > 0
 
 
+def test_whoever_has_nothing_gets_the_next_room():
+    ledger = Ledger(8)
+    noisy, modest, late = (ledger.load(each, 0) for each in FUNCTIONS)
+    for _ in range(8):
+        noisy.enter()
+    # Given a function that was refused though nothing of it runs: it is the next one.
+    noisy.refused(0)
+    assert not ledger.common.promised
+    modest.refused(0)
+    assert ledger.common.limit_for("a", 0) == 7
+    assert ledger.common.limit_for("b", 0) == 8
+    # There is room for one more of those, and then for no more: most of a share goes to who comes first.
+    late.refused(0)
+    for number in range(10):
+        ledger.common.promise(f"more {number}", 0)
+    assert ledger.common.limit_for("a", 0) == 6
+    noisy.leave()
+    modest.enter()
+    assert ledger.common.limit_for("a", 0) == 7
+    # It is kept for two seconds, and goes with a reservation.
+    assert ledger.common.limit_for("a", 2 * SECOND_US - 1) == 7
+    assert ledger.common.limit_for("a", 2 * SECOND_US) == 8
+    late.refused(3 * SECOND_US)
+    ledger.reserve("c", 1, 3 * SECOND_US)
+    assert ledger.common.limit_for("a", 3 * SECOND_US) == 7
+    assert not ledger.common.promised
+    late.share.in_flight = 1
+    late.refused(3 * SECOND_US)
+    assert not late.share.promised
+
+
 steps = st.lists(
     st.tuples(
         st.sampled_from(FUNCTIONS),

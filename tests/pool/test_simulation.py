@@ -32,6 +32,10 @@ FUNCTIONS = ("a", "b", "c")
 LOSSES = {"stopped": ["stopping"], "crash": ["initialising", "available", "running", "finishing"]}
 
 
+def request_of(function):
+    return InvokeRequest(b"{}", f"arn:aws:lambda:r:0:function:{function}")
+
+
 class FakeEnvironment:
     """An environment that does nothing unless told by the dice."""
 
@@ -144,11 +148,12 @@ class World:
         deployment = self.dice.choice(self.deployments)
         number = self.begun = self.begun + 1
         load = self.pool._ledger.load(deployment.function.arn, 0)
-        has_room = load.share.in_flight < load.share.limit
-        arn = f"arn:aws:lambda:r:0:function:{deployment.function.name}"
+        promised = load.share.promised.keys() - {deployment.function.arn}
+        has_room = load.share.in_flight < load.share.limit - len(promised)
+        request = request_of(deployment.function.name)
         refusal = None
         try:
-            self.pool.begin(deployment, InvokeRequest(b"{}", arn), lambda _: self.outcomes.update([number]))
+            self.pool.begin(deployment, request, lambda _: self.outcomes.update([number]))
         except Throttled as error:
             refusal = error
             self.outcomes[number] += 1
@@ -232,10 +237,12 @@ class World:
         """Let everything that is under way come to its end."""
         self.memory = 1 << 40
         for _ in range(20_000):
-            it = self.pick("making", "initialising", "running", "finishing", "stopping")
+            it = self.pick("new", "making", "initialising", "running", "finishing", "stopping")
             if it is None:
                 break
-            if it.state == "making":
+            if it.state == "new":
+                pass  # its task has not begun yet
+            elif it.state == "making":
                 self.maker.sandboxes[it].set_result(True)
                 it.state = "made"
             elif it.state == "initialising":
@@ -245,6 +252,38 @@ class World:
             for _ in range(6):
                 await asyncio.sleep(0)
         self.check()
+
+    async def close(self):
+        """Shut everything down."""
+        closing = asyncio.ensure_future(self.pool.close(drain_s=1))
+        while not closing.done():
+            await asyncio.sleep(0)
+            while (it := self.pick("stopping")) is not None:
+                it.gone()
+        await closing
+        await self.tasks.close()
+
+
+def test_the_longest_idle_environment_goes_first():
+    async def scenario():
+        world = World(SEED)
+        maker = world.maker
+        for deployment in world.deployments[:3]:
+            world.pool.begin(deployment, request_of(deployment.function.name), lambda _: None)
+            await world.settle()
+        first, second, third = maker.made
+        # Given that the first one was used again, so that the second one is idle for longest
+        world.clock.advance_us(1_000_000)
+        world.pool.begin(world.deployments[0], request_of("a"), lambda _: None)
+        await world.settle()
+        # When one MiB is missing for another one, then the second one goes.
+        world.memory = 255 * 1024 * 1024
+        world.pool.begin(world.deployments[3], request_of("b"), lambda _: None)
+        assert [each.state for each in (first, second, third)] == ["available", "stopping", "available"]
+        await world.settle()
+        await world.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.slow
@@ -261,17 +300,11 @@ def test_what_the_pool_promises_holds(seed):
             status = world.provisioning.status(key)
             assert status.status in ("READY", "FAILED"), status
             assert status.status == "FAILED" or status.allocated == target.requested
-        closing = asyncio.ensure_future(world.pool.close(drain_s=1))
-        while not closing.done():
-            await asyncio.sleep(0)
-            while (it := world.pick("stopping")) is not None:
-                it.gone()
-        await closing
+        await world.close()
         assert repr(world.pool) == "<Pool 0 environments, 0 in flight>"
         assert world.pool._groups == {}
         assert world.pool._ledger.common.in_flight == 0
         with pytest.raises(PoolError):
             world.invoke()
-        await world.tasks.close()
 
     asyncio.run(scenario())

@@ -5,6 +5,9 @@ Every function has a load. What it runs on demand counts against a share: one of
 reserved for it, else the one that all other functions have in common. What runs in a provisioned environment
 was set aside before and counts against no share.
 
+A function of which nothing runs, and that finds the common share full, is promised the next room there:
+however many invocations of others arrive until its caller comes again, they do not take it.
+
 Source: control-plane specification, B.11; AWS Lambda Developer Guide, "Lambda function scaling".
 """
 
@@ -19,6 +22,10 @@ RESERVED: Final = "ReservedFunctionConcurrentInvocationLimitExceeded"
 RATE: Final = "FunctionInvocationRateLimitExceeded"
 RESERVED_RATE: Final = "ReservedFunctionInvocationRateLimitExceeded"
 
+PROMISE_US: Final = 2_000_000
+"""How long room is kept for a function that was refused: it was told to come again after a second."""
+_PROMISES_PART: Final = 4
+"""At most this part of a share is promised."""
 _PERIOD_US: Final = SCALE_OUT_PERIOD_S * 1_000_000
 
 
@@ -32,18 +39,31 @@ class Share:
         rate_reason: Why it is refused if environments are made too fast.
     """
 
-    __slots__ = ("in_flight", "in_provisioned", "limit", "rate_reason", "reason")
+    __slots__ = ("in_flight", "in_provisioned", "limit", "promised", "rate_reason", "reason")
 
     def __init__(self, limit: int, reason: str, rate_reason: str) -> None:
         self.in_flight = 0
         self.in_provisioned = 0
         """What its functions run in provisioned environments; no limit but theirs applies to that."""
         self.limit = limit
+        self.promised: dict[str, int] = {}
+        """Functions for which room is kept, and until when (monotonic time, microseconds)."""
         self.reason = reason
         self.rate_reason = rate_reason
 
     def __repr__(self) -> str:
         return f"<Share {self.in_flight} of {self.limit}>"
+
+    def limit_for(self, function_arn: str, now_us: int) -> int:
+        """Return how many there may be when a function asks: what is promised to others is not for it."""
+        for each in [each for each, until_us in self.promised.items() if until_us <= now_us]:
+            del self.promised[each]
+        return self.limit - len(self.promised) + (function_arn in self.promised)
+
+    def promise(self, function_arn: str, now_us: int) -> None:
+        """Keep room for a function that was refused though nothing of it runs."""
+        if function_arn in self.promised or len(self.promised) < max(1, self.limit // _PROMISES_PART):
+            self.promised[function_arn] = now_us + PROMISE_US
 
 
 class ScaleOut:
@@ -74,13 +94,24 @@ class Load:
     One function's part of the account's concurrency.
 
     Args:
+        function_arn: Unqualified ARN.
         share: What it begins to count against.
         now_us: The monotonic time, microseconds.
     """
 
-    __slots__ = ("groups", "on_demand", "provisioned", "provisioned_in_use", "reserved", "scale_out", "share")
+    __slots__ = (
+        "function_arn",
+        "groups",
+        "on_demand",
+        "provisioned",
+        "provisioned_in_use",
+        "reserved",
+        "scale_out",
+        "share",
+    )
 
-    def __init__(self, share: Share, now_us: int) -> None:
+    def __init__(self, function_arn: str, share: Share, now_us: int) -> None:
+        self.function_arn = function_arn
         self.groups = 0
         """Deployments that have environments, or want some."""
         self.on_demand = 0
@@ -97,10 +128,17 @@ class Load:
             f"<Load {self.on_demand} on demand, {self.provisioned_in_use} of {self.provisioned} provisioned>"
         )
 
+    def refused(self, now_us: int) -> None:
+        """Take note that there was no room: if nothing of it runs, it gets the next that others leave."""
+        if not self.on_demand and self.share.reason is ACCOUNT:
+            self.share.promise(self.function_arn, now_us)
+
     def enter(self) -> None:
         """Count an invocation on demand."""
         self.on_demand += 1
         self.share.in_flight += 1
+        if self.share.promised:
+            self.share.promised.pop(self.function_arn, None)
 
     def leave(self) -> None:
         """Count it no more."""
@@ -142,7 +180,7 @@ class Ledger:
         """Return the load of a function; `now_us` is the monotonic time."""
         load = self._loads.get(function_arn)
         if load is None:
-            load = self._loads[function_arn] = Load(self.common, now_us)
+            load = self._loads[function_arn] = Load(function_arn, self.common, now_us)
         return load
 
     def reserve(self, function_arn: str, count: int | None, now_us: int) -> None:
@@ -154,6 +192,7 @@ class Ledger:
         share = self.common if count is None else Share(count, RESERVED, RESERVED_RATE)
         load.share.in_flight -= load.on_demand
         load.share.in_provisioned -= load.provisioned_in_use
+        load.share.promised.pop(function_arn, None)
         share.in_flight += load.on_demand
         share.in_provisioned += load.provisioned_in_use
         load.share = share

@@ -134,18 +134,22 @@ class Pool:
             raise PoolError("the node is shutting down")
         group = self._groups.get(deployment.key) or self._add_group(deployment)
         share = group.load.share
+        limit = share.limit
+        if share.promised:
+            limit = share.limit_for(deployment.function.arn, self._clock.monotonic_us())
         verdict = assign(
             Counts(
                 ready=len(group.ready),
                 idle=len(group.idle),
                 starting=group.starting,
-                finishing=group.finishing,
+                finishing=group.finishing if limit == share.limit else 0,  # what gets free is promised
                 waiting=len(group.waiting),
                 in_flight=share.in_flight,
-                limit=share.limit,
+                limit=limit,
             )
         )
         if verdict is Verdict.REFUSE:
+            group.load.refused(self._clock.monotonic_us())
             raise self._throttled(group, request, share.reason)
         if verdict is Verdict.START and (wait_us := group.load.scale_out.take(self._clock.monotonic_us())):
             raise self._throttled(group, request, share.rate_reason, wait_us)
