@@ -285,9 +285,96 @@ def test_parameters_that_cannot_be(node):
     ssm = node.client_of("ssm")
     assert refused(ssm.put_parameter, Name="p", Value="x") == (400, "ValidationException")
     secret = {"Name": "p", "Value": "x", "Type": "SecureString"}
-    assert refused(ssm.put_parameter, **secret) == (400, "ValidationException")
+    assert refused(ssm.put_parameter, **secret, KeyId="alias/mine") == (400, "InvalidKeyId")
+    plain = {"Name": "p", "Value": "x", "Type": "String"}
+    assert refused(ssm.put_parameter, **plain, KeyId="alias/aws/ssm") == (400, "ValidationException")
+    tagged = {**plain, "Tags": [{"Key": "k", "Value": "v"}], "Overwrite": True}
+    assert refused(ssm.put_parameter, **tagged) == (400, "ValidationException")
     long = {"Name": "p", "Value": "x" * 4097, "Type": "String"}
     assert refused(ssm.put_parameter, **long) == (400, "ValidationException")
+
+
+def test_secure_values_are_sealed_on_disk(tmp_path, running):
+    with running(tmp_path) as node:
+        ssm = node.client_of("ssm")
+        ssm.put_parameter(
+            Name="/app/password", Value="open sesame", Type="SecureString", KeyId="alias/aws/ssm"
+        )
+        ssm.put_parameter(Name="/app/user", Value="ali", Type="String")
+        found = ssm.get_parameter(Name="/app/password")["Parameter"]
+        assert (found["Type"], "sesame" in found["Value"]) == ("SecureString", False)
+        both = ["/app/password", "/app/user"]
+        opened = ssm.get_parameters(Names=both, WithDecryption=True)["Parameters"]
+        assert [each["Value"] for each in opened] == ["open sesame", "ali"]
+        ssm.put_parameter(Name="/app/password", Value="other sesame", Overwrite=True)
+        node.client_of("ssm").put_parameter(Name="/moved", Value=found["Value"], Type="String")
+    key = tmp_path / "vault.key"
+    assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("remora.db*"))
+    assert (b"/app/password" in kept, b"sesame" in kept) == (True, False)
+    with running(tmp_path) as node:
+        ssm = node.client_of("ssm")
+        asked = {"Name": "/app/password", "WithDecryption": True}
+        assert ssm.get_parameter(**asked)["Parameter"]["Value"] == "other sesame"
+    key.write_bytes(b"x" * 32)
+    with running(tmp_path) as node:
+        ssm = node.client_of("ssm")
+        assert refused(ssm.get_parameter, **asked) == (400, "InvalidKeyId")
+        assert ssm.get_parameter(Name="/app/user", WithDecryption=True)["Parameter"]["Value"] == "ali"
+
+
+def test_parameters_below_a_path(node):
+    ssm = node.client_of("ssm")
+    for name in ("/a/1", "/a/2", "/a/b/3", "/ab/4", "a5"):
+        kind = "SecureString" if name == "/a/2" else "String"
+        ssm.put_parameter(Name=name, Value=f"value of {name}", Type=kind)
+
+    def below(path, **members):
+        pages = ssm.get_paginator("get_parameters_by_path").paginate(
+            Path=path, PaginationConfig={"PageSize": 2}, **members
+        )
+        return [each["Name"] for page in pages for each in page["Parameters"]]
+
+    assert below("/a") == below("/a/") == ["/a/1", "/a/2"]
+    assert below("/a", Recursive=True) == ["/a/1", "/a/2", "/a/b/3"]
+    assert below("/", Recursive=True) == ["/a/1", "/a/2", "/a/b/3", "/ab/4"]
+    kind = [{"Key": "Type", "Option": "Equals", "Values": ["SecureString"]}]
+    assert below("/a", ParameterFilters=kind) == ["/a/2"]
+    found = ssm.get_parameters_by_path(Path="/a", WithDecryption=True)["Parameters"]
+    assert [each["Value"] for each in found] == ["value of /a/1", "value of /a/2"]
+    assert refused(ssm.get_parameters_by_path, Path="a") == (400, "ValidationException")
+    unknown = [{"Key": "Colour", "Values": ["red"]}]
+    assert refused(ssm.get_parameters_by_path, Path="/a", ParameterFilters=unknown)[0] == 400
+    done = ssm.delete_parameters(Names=["/a/1", "a5", "/none"])
+    assert (sorted(done["DeletedParameters"]), done["InvalidParameters"]) == (["/a/1", "a5"], ["/none"])
+
+
+def test_parameters_are_described_without_their_values(node):
+    ssm = node.client_of("ssm")
+    ssm.put_parameter(
+        Name="p", Value="x", Type="SecureString", Description="d", Tags=[{"Key": "k", "Value": "v"}]
+    )
+    ssm.put_parameter(Name="/q", Value="x", Type="String")
+
+    def described(*filters):
+        return [each["Name"] for each in ssm.describe_parameters(ParameterFilters=filters)["Parameters"]]
+
+    (found,) = ssm.describe_parameters(Filters=[{"Key": "Name", "Values": ["p"]}])["Parameters"]
+    assert (found["Description"], found["KeyId"], "Value" in found) == ("d", "alias/aws/ssm", False)
+    assert described({"Key": "Name", "Option": "BeginsWith", "Values": ["/"]}) == ["/q"]
+    assert described({"Key": "Path", "Option": "Recursive", "Values": ["/"]}) == ["/q"]
+    assert described({"Key": "tag:k", "Values": ["v"]}) == described({"Key": "tag:k"}) == ["p"]
+    bad = {"Key": "Name", "Option": "Near", "Values": ["p"]}
+    assert refused(ssm.describe_parameters, ParameterFilters=[bad]) == (400, "InvalidFilterOption")
+    at = {"ResourceType": "Parameter", "ResourceId": "p"}
+    ssm.add_tags_to_resource(**at, Tags=[{"Key": "l", "Value": "w"}])
+    ssm.remove_tags_from_resource(**at, TagKeys=["k"])
+    assert ssm.list_tags_for_resource(**at)["TagList"] == [{"Key": "l", "Value": "w"}]
+    ssm.put_parameter(Name="p", Value="y", Overwrite=True)
+    assert ssm.list_tags_for_resource(**at)["TagList"] == [{"Key": "l", "Value": "w"}]
+    assert refused(ssm.list_tags_for_resource, **at | {"ResourceId": "none"}) == (400, "InvalidResourceId")
+    other = at | {"ResourceType": "Document"}
+    assert refused(ssm.list_tags_for_resource, **other) == (400, "InvalidResourceType")
 
 
 # --- all of them --------------------------------------------------------------------------------------------

@@ -81,8 +81,24 @@ FORM_NAMES = [
     *("RoleName", "AssumeRolePolicyDocument", "PolicyName", "PolicyArn", "PolicyDocument", "Path", "Marker"),
     *("MaxItems", "MaxSessionDuration", "Tags.member.1.Key", "Tags.member.1.Value", "TagKeys.member.1"),
     *("RoleArn", "RoleSessionName", "DurationSeconds", "Tags", "Tags.member.9999.Key"),
+    *("VersionId", "SetAsDefault", "Scope", "OnlyAttached", "PermissionsBoundary", "Policy"),
+    *("PolicyArns.member.1.arn", "ExternalId"),
 ]
-FORM_VALUES = ["r", "r", "{}", '{"Statement":[]}', "arn:aws:iam::000000000000:role/r", "1", "-1", "3600", "/"]
+FORM_VALUES = [
+    "arn:aws:iam::000000000000:policy/p",
+    "p",
+    "v1",
+    "true",
+    "r",
+    "r",
+    "{}",
+    '{"Statement":[]}',
+    "arn:aws:iam::000000000000:role/r",
+    "1",
+    "-1",
+    "3600",
+    "/",
+]
 ACTIONS = [
     *(
         "CreateRole",
@@ -95,6 +111,9 @@ ACTIONS = [
         "UntagRole",
     ),
     *("AttachRolePolicy", "ListAttachedRolePolicies", "UpdateRole", "GetPolicy", "AssumeRole", "Other", ""),
+    *("CreatePolicy", "CreatePolicyVersion", "GetPolicyVersion", "ListPolicies", "ListPolicyVersions"),
+    *("SetDefaultPolicyVersion", "DeletePolicyVersion", "DeletePolicy", "ListEntitiesForPolicy", "TagPolicy"),
+    *("PutRolePermissionsBoundary", "DeleteRolePermissionsBoundary"),
 ]
 
 
@@ -109,10 +128,26 @@ def of_forms(draw):
 @st.composite
 def of_ssm(draw):
     name = draw(
-        st.sampled_from(["PutParameter", "GetParameter", "GetParameters", "DeleteParameter", "Other"])
+        st.sampled_from(
+            [
+                *("PutParameter", "GetParameter", "GetParameters", "DeleteParameter", "Other"),
+                *("GetParametersByPath", "DescribeParameters", "DeleteParameters", "ListTagsForResource"),
+                *("AddTagsToResource", "RemoveTagsFromResource"),
+            ]
+        )
     )
-    values = st.one_of(st.sampled_from(["p", "/a/b", "String", ["p", "q"], True, None, 1, {}]), words)
-    members = st.sampled_from(["Name", "Names", "Value", "Type", "Overwrite", "Description", "DataType"])
+    lists = [["p", "q"], [{"Key": "Name", "Values": ["p"]}], [{"Key": "tag:", "Option": "Near"}]]
+    values = st.one_of(
+        st.sampled_from(["p", "/a/b", "String", "SecureString", "Parameter", True, None, 1, {}, *lists]),
+        words,
+    )
+    members = st.sampled_from(
+        [
+            *("Name", "Names", "Value", "Type", "Overwrite", "Description", "DataType", "Path", "KeyId"),
+            *("ParameterFilters", "Filters", "NextToken", "MaxResults", "WithDecryption", "Recursive"),
+            *("ResourceType", "ResourceId", "Tags", "TagKeys"),
+        ]
+    )
     body = json.dumps(draw(st.dictionaries(members, values, max_size=5))).encode()
     return "POST", "/", "ssm", {"X-Amz-Target": f"AmazonSSM.{name}"}, body
 

@@ -10,6 +10,8 @@ from remora.resources.configuration import Runtimes
 from remora.resources.view import Stamp
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from remora.artifacts.artifacts import Artifacts
     from remora.control.cleaning import Cleaning
     from remora.control.deployments import Deployments
@@ -132,6 +134,7 @@ class Control:
         events: Who takes asynchronous invocations; None if nobody does.
         count: Takes in a number of a metric.
         expect: Is told what is ready to run, and may be wanted soon.
+        data: The node's data directory.
     """
 
     api: LambdaApi
@@ -146,6 +149,7 @@ class Control:
     deployments: Deployments
     cleaning: Cleaning
     draw: Callable[[], float]
+    data: Path
     provisioning: Provisioning | None = None
     events: EventSink | None = None
     count: Count = uncounted

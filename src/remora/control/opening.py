@@ -88,6 +88,7 @@ async def open_control(
         deployments=Deployments(artifacts, runtimes),
         cleaning=Cleaning(state, artifacts, spawn),
         draw=draw,
+        data=directory,
         provisioning=provisioning,
         events=events,
         count=count,

@@ -55,8 +55,9 @@ class Place(NamedTuple):
         return f"arn:{PARTITION}:iam::{self.account}:policy{path}{name}"
 
     def parameter_arn(self, name: str) -> str:
-        """Return the ARN of a parameter, which may begin with a slash or not."""
-        return f"arn:{PARTITION}:ssm:{self.region}:{self.account}:parameter/{name.removeprefix('/')}"
+        """Return the ARN of a parameter of that name or ARN, with or without a version or a slash ahead."""
+        bare, _ = parameter_name(name)
+        return f"arn:{PARTITION}:ssm:{self.region}:{self.account}:parameter/{bare.removeprefix('/')}"
 
 
 class Target(NamedTuple):
@@ -105,6 +106,13 @@ def resolve_function(place: Place, text: str, qualifier: str | None = None) -> T
     if derived is not None and qualifier is not None and derived != qualifier:
         raise invalid("The derived qualifier from the function name does not match the specified qualifier.")
     return Target(match["name"], derived or qualifier)
+
+
+def parameter_name(text: str) -> tuple[str, str]:
+    """Return the name, and the version or an empty text for the present one, in a parameter's name or ARN."""
+    name = text.partition(":parameter")[2] if text.startswith("arn:") else text
+    bare, _, version = name.partition(":")
+    return bare, version
 
 
 def parse_layer(text: str) -> LayerTarget:

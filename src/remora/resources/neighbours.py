@@ -133,7 +133,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str
     value: str
+    """Of a SecureString as the vault sealed it."""
     version: int
     modified_ms: int
     description: str = ""
     data_type: str = "text"
+    tags: dict[str, str] = {}

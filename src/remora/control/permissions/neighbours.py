@@ -19,7 +19,6 @@ from remora.control.services.neighbour import ServiceError, read_json
 from remora.control.services.query import is_form, read_form
 from remora.control.services.s3_bodies import content_of
 from remora.control.services.s3_requests import copy_source, keys_to_delete, take_apart
-from remora.control.services.ssm import parameter_name
 from remora.resources.buckets import S3Error
 from remora.spec.errors import ApiError
 
@@ -158,9 +157,8 @@ def _needs_of_document(control: Control, exchange: Exchange, service: str) -> li
         request = None  # the service refuses it, too
     found: list[str] = []
     if isinstance(request, dict) and service == "ssm":
-        found = [
-            control.place.parameter_arn(parameter_name(each)[0]) for each in _texts(request, "Name", "Names")
-        ]
+        names = _texts(request, "Name", "Names", "Path", "ResourceId")
+        found = [control.place.parameter_arn(each) for each in names]
     elif isinstance(request, dict) and service == "logs":
         found = _log_groups(control.place, name, request)
     return [Need(f"{_PREFIXES.get(service, service)}:{name}", resource) for resource in found or ["*"]]

@@ -286,7 +286,7 @@ class Iam:
         }
 
 
-def iam_service(control: Control) -> QueryService:
+def service(control: Control) -> QueryService:
     """Return the service."""
     handlers = {**Iam(control).handlers(), **Policies(control).handlers()}
     api = xml_api.load("iam", "2010-05-08", handlers.keys())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from remora.control.services import iam, s3, ssm, sts
 from remora.spec import limits
 
 if TYPE_CHECKING:
@@ -44,10 +44,14 @@ class Later:
 
 def record_services(control: Control) -> dict[str, Service]:
     """Return the services, by their names in the scope of signatures."""
-    small = limits.OTHER_BODY_BYTES_MAX
-    return {
-        iam.SERVICE: Later(partial(iam.iam_service, control), small),
-        s3.SERVICE: Later(partial(s3.S3, control), limits.OBJECT_BYTES_MAX),
-        ssm.SERVICE: Later(partial(ssm.ssm_service, control), small),
-        sts.SERVICE: Later(partial(sts.sts_service, control), small),
+
+    def make(name: str) -> Service:
+        """Load a service's module, which has a function `service`: some load libraries of their own."""
+        module = importlib.import_module(f"remora.control.services.{name}")
+        made: Service = module.service(control)
+        return made
+
+    sizes = dict.fromkeys(("iam", "ssm", "sts"), limits.OTHER_BODY_BYTES_MAX) | {
+        "s3": limits.OBJECT_BYTES_MAX
     }
+    return {name: Later(partial(make, name), size) for name, size in sizes.items()}

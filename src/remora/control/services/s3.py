@@ -445,6 +445,11 @@ class S3:
         self._send_xml(request, document, error.status)
 
 
+def service(control: Control) -> S3:
+    """Return the service."""
+    return S3(control)
+
+
 def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 

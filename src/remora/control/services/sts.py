@@ -127,7 +127,7 @@ class Sts:
         return self._control.new_id().replace("-", "")
 
 
-def sts_service(control: Control) -> QueryService:
+def service(control: Control) -> QueryService:
     """Return the service."""
     handlers = Sts(control).handlers()
     api = xml_api.load("sts", "2011-06-15", handlers.keys())
