@@ -20,6 +20,7 @@ from remora.sandbox.hierarchies import (
     Rules,
     Setting,
     choose_hierarchies,
+    plan_parent_settings,
     plan_settings,
     possible_bases,
     read_hierarchies,
@@ -218,6 +219,22 @@ def test_a_strict_limit_of_cpu_time_is_a_ceiling_besides_the_share(version, memo
 )
 def test_a_share_of_the_disk_is_a_weight_that_its_file_takes(file, memory_mib, weight):
     assert plan_settings("io", 2, memory_mib, Rules(weights_file=file)) == (Setting(file, weight),)
+
+
+@pytest.mark.parametrize(
+    ("control", "version", "processors", "expected"),
+    [
+        ("cpu", 1, 2, (Setting("cpu.shares", "2048"),)),
+        ("cpu", 1, 512, (Setting("cpu.shares", "262144"),)),
+        ("cpu", 2, 16, (Setting("cpu.weight", "1600"),)),
+        ("cpu", 2, 512, (Setting("cpu.weight", "10000"),)),
+        ("memory", 2, 16, ()),
+    ],
+)
+def test_all_sandboxes_together_weigh_as_much_as_a_process_on_each_processor(
+    control, version, processors, expected
+):
+    assert plan_parent_settings(control, version, processors) == expected
 
 
 def test_only_what_some_kernels_lack_is_optional():

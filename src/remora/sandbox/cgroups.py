@@ -26,15 +26,17 @@ from remora.sandbox.hierarchies import (
     choose_hierarchies,
     is_own,
     may_enter,
+    plan_parent_settings,
     plan_settings,
     possible_bases,
 )
 from remora.sandbox.waiting import kill_and_wait
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from remora.sandbox.hierarchies import Hierarchy
+    from remora.sandbox.hierarchies import Hierarchy, Setting
 
 REMOVE_ROUNDS_MAX = 20
 KILL_WAIT_S = 5.0
@@ -263,13 +265,9 @@ class NodeGroup:
         if version == 2 and control != "freezer":
             for above in (parent.parent, parent):
                 _enable(above, control)
+        _apply(parent, plan_parent_settings(control, version, os.cpu_count() or 1))
         directory.mkdir(exist_ok=True)
-        for setting in plan_settings(control, version, memory_mib, self._rules):
-            try:
-                _write(directory / setting.file, setting.value)
-            except FileNotFoundError:
-                if not setting.is_optional:
-                    raise
+        _apply(directory, plan_settings(control, version, memory_mib, self._rules))
 
     def create(self, name: str, memory_mib: int) -> SandboxGroup:
         """
@@ -343,6 +341,15 @@ async def sweep_groups(directories: set[Path]) -> bool:
 def digest_of(environments: Path) -> str:
     """Return the word, 12 hexadecimal digits, that names what belongs to a directory of environments."""
     return hashlib.sha256(os.fsencode(environments.resolve())).hexdigest()[:12]
+
+
+def _apply(directory: Path, settings: Iterable[Setting]) -> None:
+    for setting in settings:
+        try:
+            _write(directory / setting.file, setting.value)
+        except FileNotFoundError:
+            if not setting.is_optional:
+                raise
 
 
 def _write(file: Path, text: str) -> None:

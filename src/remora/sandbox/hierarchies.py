@@ -27,6 +27,7 @@ PIDS_MAX = 1024
 """Processes and threads of one environment. Source: AWS Lambda quotas."""
 CPU_PERIOD_US = 20_000
 """In each such time an environment may use its part: short, so that nobody is kept waiting for long."""
+_CPU_SHARES_MAX: Final = 262_144
 _CPU_QUOTA_US_MIN = 1_000
 """The kernel takes no less."""
 _WEIGHT_MAX: Final = {"cpu.weight": 10_000, "io.weight": 10_000}
@@ -173,6 +174,22 @@ def plan_settings(control: str, version: int, memory_mib: int, rules: Rules) -> 
             return (_weight(rules.weights_file, memory_mib),) if rules.weights_file else ()
         case "pids", _:
             return (Setting("pids.max", str(PIDS_MAX)),)
+        case _:
+            return ()
+
+
+def plan_parent_settings(control: str, version: int, processors: int) -> tuple[Setting, ...]:
+    """
+    Return what is written to the parent of all sandboxes of a node.
+
+    They weigh together as much as one process on each processor: with no more than one process's weight, all
+    of them would wait behind a single other program.
+    """
+    match control, version:
+        case "cpu", 1:
+            return (Setting("cpu.shares", str(min(_CPU_SHARES_MAX, 1024 * processors))),)
+        case "cpu", 2:
+            return (Setting("cpu.weight", str(min(_WEIGHT_MAX["cpu.weight"], 100 * processors))),)
         case _:
             return ()
 
