@@ -35,8 +35,8 @@ def keys(data, *arguments):
     return done.stdout
 
 
-def new_key(data, name):
-    made = json.loads(keys(data, "create", name, "--json"))
+def new_key(data, name, *options):
+    made = json.loads(keys(data, "create", name, *options, "--json"))
     return {"aws_access_key_id": made["access_key_id"], "aws_secret_access_key": made["secret_access_key"]}
 
 

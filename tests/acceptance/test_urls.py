@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -234,7 +234,40 @@ def test_signatures_are_verified_on_a_node_that_asks_for_keys(data):
         name = node.create(CODE, Runtime=RUNTIME, Handler="app.handler")
         url = opened(node, name, AuthType="AWS_IAM")
         assert ask(node, url).status == 403
-        for secret, status in ((key["aws_secret_access_key"], 200), ("wrong", 403)):
-            request = AWSRequest("GET", url)
-            SigV4Auth(Credentials(key["aws_access_key_id"], secret), "lambda", "us-east-1").add_auth(request)
-            assert ask(node, url, **dict(request.headers.items())).status == status
+        own = Credentials(key["aws_access_key_id"], key["aws_secret_access_key"])
+
+        def asked(credentials, service="lambda", region="us-east-1", sent=b"body"):
+            request = AWSRequest("POST", f"{url}p?q=1", data=b"body")
+            SigV4Auth(credentials, service, region).add_auth(request)
+            return ask(node, url, "/p?q=1", "POST", sent, **dict(request.headers.items()))
+
+        def asked_presigned(credentials, query="q=1"):
+            request = AWSRequest("GET", f"{url}p?q=1")
+            SigV4QueryAuth(credentials, "lambda", "us-east-1", expires=60).add_auth(request)
+            return ask(node, url, f"/p?{urlsplit(request.url).query.replace('q=1', query)}")
+
+        event = asked(own).json
+        iam = event["requestContext"]["authorizer"]["iam"]
+        assert iam["userArn"] == "arn:aws:iam::000000000000:user/me"
+        assert iam["userId"].startswith("AIDA")
+        assert (iam["callerId"], iam["accessKey"], event["body"]) == (iam["userId"], own.access_key, "body")
+        assert asked_presigned(own).status == 200
+        wrong = Credentials(own.access_key, "wrong")
+        for refused in (
+            asked(wrong),
+            asked(own, "execute-api"),
+            asked(own, region="eu-west-1"),
+            asked(own, sent=b"another body"),
+            asked_presigned(wrong),
+            asked_presigned(own, "q=2"),
+        ):
+            assert (refused.status, refused.json) == (403, {"Message": "Forbidden"})
+        document = {"Statement": {"Effect": "Allow", "Action": "lambda:InvokeFunctionUrl", "Resource": "*"}}
+        (data / "policy").write_text(json.dumps(document))
+        for name, policy, status in (
+            ("may", data / "policy", 200),
+            ("may-not", "arn:aws:iam::aws:policy/service-role/AWSLambdaRole", 403),
+        ):
+            limited = new_key(data, name, "--policy", policy)
+            its = Credentials(limited["aws_access_key_id"], limited["aws_secret_access_key"])
+            assert asked(its).status == status

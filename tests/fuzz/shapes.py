@@ -82,6 +82,7 @@ PLAUSIBLE: dict[str, list[Any]] = {
     "S3Key": ["k"],
     "ReservedConcurrentExecutions": [0, 1, 900, 901],
     "ProvisionedConcurrentExecutions": [1, 2, 901],
+    "CodeSigningConfigArn": [f"{ARN}:code-signing-config:csc-{'0' * 17}"],
     "RuntimeVersionArn": ["arn:aws:lambda:us-east-1::runtime:" + "0" * 64],
 }
 """By the name of a member; other members get values by their shapes."""

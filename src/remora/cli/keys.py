@@ -107,7 +107,7 @@ def delete(access_key_id: str, data: Path) -> None:
 def _policy(text: str) -> str:
     """Return what is kept of a policy: the ARN of a managed one, or what the file says."""
     if _AWS.match(text) and text not in MANAGED:
-        known = ", ".join(arn.rpartition("/")[2] for arn in MANAGED)
+        known = ", ".join(arn.partition(":policy/")[2] for arn in MANAGED)
         raise click.BadParameter(f"of AWS's policies a node knows {known}; not {text}", param_hint="--policy")
     if text.startswith("arn:"):
         return text
