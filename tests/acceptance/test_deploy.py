@@ -86,6 +86,9 @@ def test_the_aws_command_deploys_updates_and_invokes(node, aws, tmp_path):
     tail = base64.b64decode(answer["LogResult"]).decode()
     assert "hello from the function\n" in tail
     assert 'watcher: {"eventType": "INVOKE"' in tail
+    shown = aws("get-function-configuration", "--function-name", name)["Layers"]
+    size_bytes = (tmp_path / "layer.zip").stat().st_size
+    assert shown == [{"Arn": layer["LayerVersionArn"], "CodeSize": size_bytes}]
     listed = aws("list-functions")["Functions"]
     assert name in [each["FunctionName"] for each in listed]
     aws("delete-function", "--function-name", name)

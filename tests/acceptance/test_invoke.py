@@ -260,8 +260,11 @@ def test_a_response_that_is_too_large_is_an_error_with_the_stock_client_too(node
     name = function(MemorySize=512)
     over = node.invoke(name, {"size": 6_291_556}, tail=True)
     assert (over.status, over.error) == (200, "Unhandled")
-    assert over.payload["errorType"] == "Function.ResponseSizeTooLarge"
-    assert "(6291556 bytes)" in over.payload["errorMessage"]
+    assert over.payload == {
+        "errorMessage": "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
+        "errorType": "Function.ResponseSizeTooLarge",
+    }
+    assert node.invoke(name, {"size": 7 * 1024 * 1024}).payload == over.payload
     assert node.invoke(name).error is None
 
 
@@ -329,10 +332,17 @@ def test_a_function_sees_neither_the_machine_nor_other_environments(node, functi
 
 @pytest.mark.case("CP-87")
 def test_client_context_and_cognito_reach_the_function(node, function):
-    source = "def handler(event, context):\n    return context.client_context.custom\n"
+    source = (
+        "def handler(event, context):\n"
+        "    print('has', context.client_context and context.client_context.custom)\n"
+        "    return context.client_context and context.client_context.custom\n"
+    )
     name = function(zip_of({"app.py": source}))
     context = "eyJjdXN0b20iOnsiayI6InYifX0="
     assert node.invoke(name, ClientContext=context).payload == {"k": "v"}
+    # An event has none, whatever the request says.
+    node.client.invoke(FunctionName=name, InvocationType="Event", ClientContext=context)
+    node.log_until(name, "has {'k': 'v'}", "has None")
 
 
 def test_a_dry_run_runs_nothing(node, function):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import random
 import secrets
 import socket
 import threading
@@ -52,6 +53,8 @@ API = lambda_api.load()
 ROLE = "arn:aws:iam::000000000000:role/anything"
 PLACE = Place("us-east-1", "000000000000")
 ARN = "arn:aws:lambda:us-east-1:000000000000"
+SEED = 7
+"""Of the draws between the versions of an alias."""
 ANY = Credentials("any", "any")
 
 
@@ -346,6 +349,7 @@ class Node:
                 new_id=new_uuid,
                 spawn=tasks.spawn,
                 provisioning=self.provisioning,
+                draw=random.Random(SEED).random,
             )
             gate = None
             if self.keys is not None:

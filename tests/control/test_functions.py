@@ -73,6 +73,8 @@ REFUSED = {
         INVALID,
         "Value nope at 'runtime' failed to satisfy constraint: Member must",
     ),
+    "CP-4b": ({"Runtime": "nope"}, INVALID, "enum value set: ["),
+    "CP-4c": ({"Runtime": "nope"}, INVALID, "] or be a valid ARN"),
     "CP-5": ({"Runtime": "PYTHON3.12"}, INVALID, "Value PYTHON3.12 at 'runtime' failed"),
     "CP-6": (
         {"Runtime": "python3.7"},
@@ -82,7 +84,10 @@ REFUSED = {
     "CP-7": (
         {"Role": "r1"},
         CHECKED,
-        "Value 'r1' at 'role' failed to satisfy constraint: Member must satisfy reg",
+        (
+            "Value 'r1' at 'role' failed to satisfy constraint: Member must satisfy regular expression "
+            "pattern: arn:(aws[a-zA-Z-]*)?:iam::"
+        ),
     ),
     "CP-8": (
         {"Architectures": ["x86_64", "arm64"]},
@@ -149,7 +154,7 @@ REFUSED = {
 @pytest.mark.parametrize(
     ("members", "code", "text"),
     [
-        pytest.param(*case, id=name, marks=pytest.mark.case(name.rstrip("b")))
+        pytest.param(*case, id=name, marks=pytest.mark.case(name.rstrip("bc")))
         for name, case in REFUSED.items()
     ],
 )
