@@ -9,13 +9,13 @@ For anyone else the user namespace is bubblewrap's, with a single id.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from remora.kit.threads import in_thread
 from remora.sandbox import messages
 from remora.sandbox.base import Paths, SandboxError, SandboxPlan
 from remora.sandbox.cgroups import digest_of
@@ -243,7 +243,7 @@ class BubblewrapDriver:
         host = self._host()
         scratch = self._known_scratch
         if scratch is None or not scratch.is_known(plan.ephemeral_mib):
-            scratch = await asyncio.to_thread(self._scratch, plan.ephemeral_mib)
+            scratch = await in_thread(self._scratch, plan.ephemeral_mib)
         uid, gid = (UID, GID) if host.ids else (messages.UNCHANGED, messages.UNCHANGED)
         habitat = Habitat(Paths(), uid, gid, is_isolated=True)
         way = await self._ways().find(plan.network)

@@ -75,6 +75,16 @@ class SandboxGroup:
         self._peak, self._current, self._sampled_bytes = -1, -1, 0
         self._kills = -1
         self._thaw_files: tuple[str, ...] = ()
+        try:
+            self._open_files(directories)
+        except OSError:
+            self.close_files()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<SandboxGroup {self._name} {','.join(sorted(self._directories)) or 'none'}>"
+
+    def _open_files(self, directories: dict[str, tuple[int, Path]]) -> None:
         if "freezer" in directories:
             version, directory = directories["freezer"]
             file = directory / ("freezer.state" if version == 1 else "cgroup.freeze")
@@ -83,9 +93,6 @@ class SandboxGroup:
         if "memory" in directories:
             version, directory = directories["memory"]
             self._open_memory(version, directory)
-
-    def __repr__(self) -> str:
-        return f"<SandboxGroup {self._name} {','.join(sorted(self._directories)) or 'none'}>"
 
     def _open_memory(self, version: int, directory: Path) -> None:
         kills = "memory.oom_control" if version == 1 else "memory.events"
@@ -144,11 +151,14 @@ class SandboxGroup:
         """
         opened: list[int] = []
         directories = {directory for version, directory in self._directories.values() if version == 1}
-        opened.extend(
-            os.open(directory / "tasks", os.O_WRONLY | os.O_CLOEXEC) for directory in sorted(directories)
-        )
-        if self._freezer_version == 1:
-            opened.append(os.dup(self._freezer))
+        try:
+            opened.extend(os.open(each / "tasks", os.O_WRONLY | os.O_CLOEXEC) for each in sorted(directories))
+            if self._freezer_version == 1:
+                opened.append(os.dup(self._freezer))
+        except OSError:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
         return opened, self._freezer_version == 1
 
     @property

@@ -11,7 +11,7 @@ import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remora.sandbox import messages
 from remora.sandbox.base import SandboxError
@@ -197,11 +197,23 @@ def _popen(argv: Sequence[str], control: Path, write_end: int, *passed: int) -> 
 
 
 def _spawn(argv: Sequence[str], control: Path, write_end: int) -> Child:
-    process = _popen(argv, control, write_end)
-    child = Child(process.pid, os.pidfd_open(process.pid))
-    # From now on it is collected through `child`; the library must not wonder why it was forgotten.
+    return _own(_popen(argv, control, write_end))
+
+
+def _own(process: subprocess.Popen[bytes]) -> Child:
+    # From now on it is collected through the child; the library must not wonder why it was forgotten.
     process.returncode = 0
-    return child
+    return _watch(process.pid)
+
+
+def _watch(pid: int) -> Child:
+    """Hold a child of this process; one that cannot be held is ended."""
+    try:
+        return Child(pid, os.pidfd_open(pid))
+    except OSError as error:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise SandboxError(f"cannot watch a process: {error}", retryable=True) from error
 
 
 def _spawn_into(argv: Sequence[str], control: Path, write_end: int, cgroup: Path) -> Child:
@@ -211,9 +223,7 @@ def _spawn_into(argv: Sequence[str], control: Path, write_end: int, cgroup: Path
         process = _popen(words, control, write_end, directory)
     finally:
         os.close(directory)
-    launcher = Child(process.pid, os.pidfd_open(process.pid))
-    process.returncode = 0
-    return launcher
+    return _own(process)
 
 
 async def _sibling_of(launcher: Child, ready: ReadyPipe) -> Child:
@@ -227,7 +237,7 @@ async def _sibling_of(launcher: Child, ready: ReadyPipe) -> Child:
         raise SandboxError(
             f"cannot start a process in its cgroup: {said.decode(errors='replace')}", retryable=True
         )
-    return Child(int(number), os.pidfd_open(int(number)))
+    return _watch(int(number))
 
 
 async def _shake_hands(child: Child, control: Path) -> Init:
@@ -236,7 +246,11 @@ async def _shake_hands(child: Child, control: Path) -> Init:
     except OSError as error:
         raise SandboxError(f"remora-init does not listen: {error}", retryable=True) from error
     pid = peer_of(connection)[0]
-    pid1 = open_process(pid)
+    try:
+        pid1 = open_process(pid)
+    except OSError:
+        connection.close()
+        raise
     if pid1 is None:
         connection.close()
         raise SandboxError("remora-init ended as soon as it had started", retryable=True)
@@ -343,7 +357,7 @@ def kill_stragglers(directory: Path) -> None:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
-async def uncancelled(work: asyncio.Future[None]) -> None:
+async def uncancelled(work: asyncio.Future[Any]) -> None:
     """Await `work` to its end even if this task is cancelled; the cancellation is raised afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import shutil
 import socket
+import subprocess
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from remora.kit.threads import begin, in_thread
 from remora.sandbox.base import SandboxError
 from remora.sandbox.launch import uncancelled
 from remora.sandbox.networks import (
@@ -82,43 +85,7 @@ class Firewall:
     """
     The node's table of rules, which the kernel removes with the process that made it, however that ends.
 
-    Args:
-        process: The nft that made it.
-        terrain: What it is about.
-        lock: A socket whose name says that the block is taken, to other nodes of this machine.
-        switches: What was turned on for it.
-    """
-
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        terrain: Terrain,
-        lock: socket.socket,
-        switches: Switches,
-    ) -> None:
-        self._process = process
-        self.block = terrain.block
-        self.prefix = terrain.prefix
-        self._lock = lock
-        self._switches = switches
-
-    async def close(self) -> None:
-        """Remove it; the machine forwards no more than before."""
-        await asyncio.to_thread(self._switches.close)
-        assert self._process.stdin is not None, "it was made with a pipe"
-        self._process.stdin.close()
-        try:
-            async with asyncio.timeout(END_WAIT_S):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        self._lock.close()
-
-
-async def open_firewall(digest: str, tag: str) -> Firewall:
-    """
-    Choose addresses, let the machine forward, make the table.
+    Making and closing block for tens of milliseconds: have them done in a thread.
 
     Args:
         digest: Names the node.
@@ -127,68 +94,78 @@ async def open_firewall(digest: str, tag: str) -> Firewall:
     Raises:
         SandboxError: If nft is missing or refuses, or all addresses are taken.
     """
-    nft = find_nft()
-    if nft is None:
-        raise SandboxError("nft is not installed (package nftables)")
-    survey = _Survey()
-    process: asyncio.subprocess.Process | None = None
+
+    def __init__(self, digest: str, tag: str) -> None:
+        nft = find_nft()
+        if nft is None:
+            raise SandboxError("nft is not installed (package nftables)")
+        with contextlib.ExitStack() as undo:
+            self._switches = Switches()
+            undo.callback(self._switches.close)
+            terrain, lock = _survey(digest, tag, self._switches)
+            self._lock = undo.enter_context(lock)
+            self.block, self.prefix = terrain.block, terrain.prefix
+            table = f"remora_{digest}"
+            self._process = _start(nft)
+            undo.callback(_end, self._process)
+            _command(self._process, rules(table, terrain), table)
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Remove it; the machine forwards no more than before. Repeated calls: no effect."""
+        self._switches.close()
+        _end(self._process)
+        self._lock.close()
+
+
+def _start(nft: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [nft, "-i"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={},
+        bufsize=0,
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Have nft end, which takes its table away; repeated calls have no effect."""
+    assert process.stdin is not None, "it was made with pipes"
+    assert process.stdout is not None, "it was made with pipes"
+    process.stdin.close()
     try:
-        loop = asyncio.get_running_loop()
-        await uncancelled(loop.run_in_executor(None, survey.make, digest, tag))
-        terrain, lock = survey.made()
-        process = await asyncio.create_subprocess_exec(
-            nft,
-            "-i",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={},
-            start_new_session=True,
-        )
-        table = f"remora_{digest}"
-        async with asyncio.timeout(ANSWER_WAIT_S):
-            await _command(process, rules(table, terrain), table)
-    except BaseException as error:
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-        survey.undo()
-        if isinstance(error, (OSError, TimeoutError)):
-            raise SandboxError(f"cannot make rules for the network: {error}", retryable=True) from error
-        raise
-    return Firewall(process, terrain, lock, survey.switches)
+        process.wait(END_WAIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
 
 
-class _Survey:
-    """What the machine is like, which addresses are taken there, and what had to be turned on."""
+def _command(process: subprocess.Popen[bytes], lines: Sequence[str], table: str) -> None:
+    """Give nft its commands, and wait until it says that the table is there."""
+    assert process.stdin is not None, "it was made with pipes"
+    assert process.stdout is not None, "it was made with pipes"
+    process.stdin.write("".join(f"{line}\n" for line in [*lines, "list tables inet"]).encode())
+    said = b""
+    while f"\ntable inet {table}\n".encode() not in b"\n" + said:
+        is_speaking, _, _ = select.select([process.stdout], [], [], ANSWER_WAIT_S)
+        part = os.read(process.stdout.fileno(), 65_536) if is_speaking else b""
+        said += part
+        if not part or b"Error" in said:
+            reason = said.decode(errors="replace").strip() or "it said nothing"
+            raise SandboxError(f"nft refused the rules for the network: {reason}", retryable=True)
 
-    def __init__(self) -> None:
-        self.switches = Switches()
-        self._terrain: Terrain | None = None
-        self._lock: socket.socket | None = None
 
-    def make(self, digest: str, tag: str) -> None:
-        """Look at the machine, choose addresses, turn on what has to be; blocks for milliseconds."""
-        routes = read_routes(Path("/proc/net/route").read_text())
-        servers = [server for text in read_resolv_confs() for server in name_servers(text)]
-        turn_on = self.switches.turn_on
-        guarded = {device for device in uplinks(routes) if turn_on(_SYSCTL / device / "forwarding")}
-        prefix, guarded_6 = _survey_6(digest, self.switches)
-        block, self._lock = _reserve(blocks(digest, routes, servers))
-        self._terrain = Terrain(tag, block, prefix, servers, sorted(guarded | guarded_6))
-
-    def made(self) -> tuple[Terrain, socket.socket]:
-        """Return what was found, and the socket that reserves the addresses."""
-        assert self._terrain is not None, "it was made"
-        assert self._lock is not None, "it was made"
-        return self._terrain, self._lock
-
-    def undo(self) -> None:
-        """Give everything back. Repeated calls: no effect."""
-        if self._lock is not None:
-            self._lock.close()
-        self.switches.close()
+def _survey(digest: str, tag: str, switches: Switches) -> tuple[Terrain, socket.socket]:
+    """Look at the machine, choose addresses, turn on what has to be."""
+    routes = read_routes(Path("/proc/net/route").read_text())
+    servers = [server for text in read_resolv_confs() for server in name_servers(text)]
+    guarded = {device for device in uplinks(routes) if switches.turn_on(_SYSCTL / device / "forwarding")}
+    prefix, guarded_6 = _survey_6(digest, switches)
+    block, lock = _reserve(blocks(digest, routes, servers))
+    return Terrain(tag, block, prefix, servers, sorted(guarded | guarded_6)), lock
 
 
 def _survey_6(digest: str, switches: Switches) -> tuple[IPv6Network | None, set[str]]:
@@ -221,20 +198,6 @@ def _reserve(candidates: Sequence[IPv4Network]) -> tuple[IPv4Network, socket.soc
         else:
             return block, lock
     raise SandboxError("all addresses for environments are taken by routes or other nodes")
-
-
-async def _command(process: asyncio.subprocess.Process, lines: Sequence[str], table: str) -> None:
-    """Give nft its commands, and wait until it says that the table is there."""
-    assert process.stdin is not None, "it was made with pipes"
-    assert process.stdout is not None, "it was made with pipes"
-    process.stdin.write("".join(f"{line}\n" for line in [*lines, "list tables inet"]).encode())
-    said = b""
-    while not said.rstrip().endswith(f"table inet {table}".encode()):
-        line = await process.stdout.readline()
-        said += line
-        if not line or b"Error" in line:
-            reason = said.decode(errors="replace").strip()
-            raise SandboxError(f"nft refused the rules for the network: {reason}")
 
 
 def _is_there(device: str) -> bool:
@@ -276,7 +239,7 @@ class Nat:
         """
         async with self._turn:
             if self._firewall is None:
-                self._firewall = await open_firewall(self._digest, self._tag)
+                self._firewall = await self._open()
             block = self._firewall.block
             for _ in range(block.num_addresses - 2):
                 self._last = self._last % (block.num_addresses - 2) + 1
@@ -288,6 +251,18 @@ class Nat:
                     return Lease(device, address, address_6, partial(self._release, address))
         raise SandboxError(f"all {len(self._lent)} addresses for environments are lent", retryable=True)
 
+    async def _open(self) -> Firewall:
+        opening = begin(Firewall, self._digest, self._tag)
+        try:
+            await uncancelled(opening)
+        except OSError as error:
+            raise SandboxError(f"cannot make rules for the network: {error}", retryable=True) from error
+        except asyncio.CancelledError:
+            if opening.exception() is None:
+                await in_thread(opening.result().close)
+            raise
+        return opening.result()
+
     def _release(self, address: IPv4Address) -> None:
         self._lent.pop(address, None)
 
@@ -296,4 +271,4 @@ class Nat:
         async with self._turn:
             if self._firewall is not None and not self._lent:
                 firewall, self._firewall = self._firewall, None
-                await firewall.close()
+                await in_thread(firewall.close)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from remora.kit.tasks import TaskSet
+from remora.kit.threads import in_thread
 from remora.sandbox import launch
 from remora.sandbox.base import SandboxError
 from remora.sandbox.cgroups import (
@@ -169,7 +169,7 @@ class SandboxesOfNode:
             await init.stop()
         if group is not None:
             await group.remove()
-        await asyncio.to_thread(remove_tree, plan.directory)
+        await in_thread(remove_tree, plan.directory)
         await self._forget(plan, site)
 
     async def sweep(self) -> int:
@@ -186,6 +186,6 @@ class SandboxesOfNode:
             if name in directories:
                 launch.kill_stragglers(directories[name])
                 await launch.finish_leftover(directories[name] / "control")
-                await asyncio.to_thread(remove_tree, directories[name])
+                await in_thread(remove_tree, directories[name])
             swept += not name.startswith(".")
         return swept

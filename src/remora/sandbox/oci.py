@@ -11,7 +11,6 @@ kernel, where nobody outside can have one.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import shutil
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from remora.kit.threads import in_thread
 from remora.sandbox.base import Paths, SandboxError, SandboxPlan
 from remora.sandbox.cgroups import digest_of
 from remora.sandbox.directory import remove_tree
@@ -240,7 +240,7 @@ class OciDriver:
     async def create(self, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
         """See `SandboxDriver.create`."""
         if self._known is None or not self._known[2].is_known(plan.ephemeral_mib):
-            await asyncio.to_thread(self._known_size, plan.ephemeral_mib)
+            await in_thread(self._known_size, plan.ephemeral_mib)
         _, _, scratch, _, ways = self._look()
         way = await ways.find(plan.network)
 
@@ -260,10 +260,10 @@ class OciDriver:
         if self._environments.is_dir():
             for state in self._environments.glob(f"*/{_STATE}"):
                 if not self._sandboxes.is_living(state.parent.name):
-                    await asyncio.to_thread(self._delete, state.parent, state.parent.name)
+                    await in_thread(self._delete, state.parent, state.parent.name)
         swept = await self._sandboxes.sweep()
         if os.geteuid() == 0:
-            await asyncio.to_thread(put_back)
+            await in_thread(put_back)
         return swept
 
     def _delete(self, directory: Path, name: str) -> None:

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from remora.kit.threads import in_thread
 from remora.sandbox import messages
 from remora.sandbox.base import Exit
 from remora.sandbox.channel import Channel
@@ -111,7 +112,11 @@ class SupervisedSandbox:
         """Processes that were killed for the memory of all, and reported."""
         self._closing: asyncio.Task[None] | None = None
         self._channel = Channel(plan.name, self._init.connection, hear=self._hear, ended=self._end)
-        self._enter_groups()
+        try:
+            self._enter_groups()
+        except BaseException:
+            self._channel.close()
+            raise
 
     def __repr__(self) -> str:
         state = "ended" if self._is_ended else "frozen" if self._is_frozen else "running"
@@ -347,7 +352,7 @@ class SupervisedSandbox:
         if not await self._group.remove():
             _log.error("sandbox %s: its cgroups could not be removed", self._plan.name)
         self._report_rest()
-        await asyncio.to_thread(remove_tree, self._plan.directory)
+        await in_thread(remove_tree, self._plan.directory)
         await self._estate.forget()
 
     async def _empty(self) -> None:

@@ -9,7 +9,6 @@ How an environment reaches the network: one way for each policy, and for who mak
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from remora.kit.threads import in_thread
 from remora.sandbox.base import SandboxError
 from remora.sandbox.nat import Nat, find_nft, read_resolv_confs
 from remora.sandbox.networks import DEVICES, GATEWAY, resolv_conf_inside
@@ -132,7 +132,7 @@ class Ways:
     async def put_back(self) -> None:
         """Put back what a dead node has turned on and nobody needs."""
         if self._is_root:
-            await asyncio.to_thread(put_back)
+            await in_thread(put_back)
 
     def problems(self) -> tuple[str, ...]:
         """Try the policy `nat`, costs tens of milliseconds; return why it cannot be had."""
