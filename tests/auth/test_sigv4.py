@@ -80,7 +80,14 @@ def test_paths_of_s3_are_signed_as_they_are(path):
 def test_presigned_urls_hold_for_their_time(auth, service):
     request = signed("GET", "/a/b?c=d", service=service, auth=auth, expires=60)
     check(request, now_s=time.time() + 55)
-    assert refusal(request, now_s=time.time() + 65).message.startswith("Signature expired: ")
+    expired = refusal(request, now_s=time.time() + 65)
+    early = refusal(request, now_s=time.time() - 1000)
+    if service == "s3":
+        assert (expired.code, expired.message) == ("AccessDenied", "Request has expired")
+        assert (early.code, early.message) == ("AccessDenied", "Request is not yet valid")
+    else:
+        assert expired.message.startswith("Signature expired: ")
+        assert early.message.startswith("Signature not yet current: ")
     longer = request._replace(query=request.query.replace(b"X-Amz-Expires=60", b"X-Amz-Expires=600"))
     assert refusal(longer).message == sigv4.MISMATCH
 
@@ -111,6 +118,14 @@ def test_the_clock_may_be_wrong_by_five_minutes():
     check(request, now_s=now - 290)
     assert refusal(request, now_s=now + 310).message.startswith("Signature expired: ")
     assert refusal(request, now_s=now - 310).message.startswith("Signature not yet current: ")
+
+
+def test_s3_is_patient_for_fifteen_minutes():
+    request, now = signed("GET", "/b/k", service="s3", auth=S3SigV4Auth), time.time()
+    check(request, now_s=now + 890)
+    check(request, now_s=now - 890)
+    for moment in (now + 910, now - 910):
+        assert refusal(request, now_s=moment).code == "RequestTimeTooSkewed"
 
 
 def test_the_scope_has_the_day_of_the_request():

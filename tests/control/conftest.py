@@ -178,7 +178,7 @@ class Node:
         """Make a boto3 client that does not check parameters nor try again, but checks every reply."""
         client = boto3.client(
             service,
-            region_name="us-east-1",
+            region_name=config.pop("region_name", "us-east-1"),
             endpoint_url=self.endpoint,
             aws_access_key_id=credentials.access_key,
             aws_secret_access_key=credentials.secret_key,

@@ -534,6 +534,22 @@ def test_the_accounts_own_policies_count(guarded):
     bound.get_account_settings()
 
 
+@pytest.mark.slow
+def test_a_client_of_another_region_finds_its_bucket(buckets):
+    guarded, _ = buckets
+    abroad = guarded.client_of("s3", region_name="eu-west-1", signature_version="s3v4")
+    assert abroad.get_object(Bucket="mine", Key="k")["Body"].read() == b"mine"
+    assert abroad.head_bucket(Bucket="mine")["BucketRegion"] == "us-east-1"
+    found = refusal(abroad.list_buckets)
+    assert found[:2] == (400, "AuthorizationHeaderMalformed")
+    assert found[2].endswith("the region 'eu-west-1' is wrong; expecting 'us-east-1'")
+    url = abroad.generate_presigned_url("get_object", {"Bucket": "mine", "Key": "k"})
+    status, body = exchange(
+        guarded, "GET", url.removeprefix(guarded.endpoint), {"Host": f"127.0.0.1:{guarded.port}"}, b""
+    )
+    assert (status, b"AuthorizationQueryParametersError" in body) == (400, True)
+
+
 # --- sizes --------------------------------------------------------------------------------------------------
 
 

@@ -4,8 +4,9 @@ Signature Version 4: what a request claims, and whether the claim is true.
 Pure: bytes and a moment in, a verdict out. A signature in the Authorization header and one in the query
 (presigned) are read alike; a body that comes in signed chunks is checked chunk by chunk by `chunks`.
 
-Within the time that AWS grants a clock (5 minutes to either side; a presigned URL its own lifetime) the same
-signed request may come twice, as it may there: the stock clients sign no more than the second of the call.
+Within the time that AWS grants a clock (5 minutes to either side, for S3 15; a presigned URL its own
+lifetime) the same signed request may come twice, as it may there: the stock clients sign no more than the
+second of the call.
 
 Source: AWS, "Signature Version 4 signing process", "Authenticating requests: using query parameters".
 """
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 SKEW_S: Final = 300
 """How far the caller's clock may be from the node's."""
+S3_SKEW_S: Final = 900
+"""The same for S3."""
 PRESIGNED_S_MAX: Final = 604_800
 UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 EMPTY_DIGEST: Final = hashlib.sha256(b"").hexdigest()
@@ -230,17 +233,27 @@ def _check_time(claim: Claim, now_s: float) -> None:
             f"Date in Credential scope does not match the date of the request: {claim.date}, {claim.moment}."
         )
         raise SignatureError("InvalidSignatureException", message)
+    skew_s = S3_SKEW_S if claim.service == "s3" else SKEW_S
+    lasts_s = skew_s if claim.lifetime_s is None else claim.lifetime_s
+    is_early, is_late = made_s - skew_s > now_s, made_s + lasts_s < now_s
+    if not is_early and not is_late:
+        return
+    if claim.service == "s3" and claim.lifetime_s is None:
+        message = "The difference between the request time and the current time is too large."
+        raise SignatureError("RequestTimeTooSkewed", message)
+    if claim.service == "s3":
+        raise SignatureError(
+            "AccessDenied", "Request is not yet valid" if is_early else "Request has expired"
+        )
     now = _moment(now_s)
-    if made_s - SKEW_S > now_s:
-        latest = f"{_moment(now_s + SKEW_S)} ({now} + 5 min.)"
+    if is_early:
+        latest = f"{_moment(now_s + skew_s)} ({now} + {skew_s // 60} min.)"
         message = f"Signature not yet current: {claim.moment} is still later than {latest}"
-        raise SignatureError("InvalidSignatureException", message)
-    lasts_s = SKEW_S if claim.lifetime_s is None else claim.lifetime_s
-    if made_s + lasts_s < now_s:
-        granted = "5 min." if claim.lifetime_s is None else f"{claim.lifetime_s} s"
+    else:
+        granted = f"{skew_s // 60} min." if claim.lifetime_s is None else f"{claim.lifetime_s} s"
         earliest = f"{_moment(now_s - lasts_s)} ({now} - {granted})"
         message = f"Signature expired: {claim.moment} is now earlier than {earliest}"
-        raise SignatureError("InvalidSignatureException", message)
+    raise SignatureError("InvalidSignatureException", message)
 
 
 def _moment(time_s: float) -> str:

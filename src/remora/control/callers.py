@@ -121,10 +121,16 @@ class Callers:
         if claim.service != service:
             text = f"Credential should be scoped to correct service: '{service}'."
             raise SignatureError("InvalidSignatureException", text)
-        if claim.region != self._place.region and not (service in _GLOBAL and claim.region == "us-east-1"):
-            raise SignatureError(
-                "InvalidSignatureException", "Credential should be scoped to a valid region."
-            )
+        if claim.region == self._place.region or (service in _GLOBAL and claim.region == "us-east-1"):
+            return
+        if service == "s3":
+            why = f"the region '{claim.region}' is wrong; expecting '{self._place.region}'"
+            if claim.lifetime_s is None:
+                text = f"The authorization header is malformed; {why}"
+                raise SignatureError("AuthorizationHeaderMalformed", text)
+            text = f"Error parsing the X-Amz-Credential parameter; {why}"
+            raise SignatureError("AuthorizationQueryParametersError", text)
+        raise SignatureError("InvalidSignatureException", "Credential should be scoped to a valid region.")
 
     def _find(self, claim: sigv4.Claim) -> _Known:
         known = self._session(claim) if claim.access_key.startswith("ASIA") else self._key(claim)

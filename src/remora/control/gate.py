@@ -12,16 +12,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from remora.auth.policy import Question
 from remora.auth.sigv4 import SignatureError
-from remora.control.answers import write_error
 from remora.control.front_door import LAMBDA
 from remora.control.permissions.functions import needs_of_lambda
-from remora.control.permissions.neighbours import needs_of_neighbour, sends_document
+from remora.control.permissions.neighbours import needs_of_neighbour
+from remora.control.refusals import refuse
 from remora.control.rights import rights_of
-from remora.spec import xml
 from remora.spec.errors import ApiError
 from remora.spec.lambda_api import Route
 
@@ -33,24 +30,6 @@ if TYPE_CHECKING:
 
 _OPEN: Final = ("sts:GetCallerIdentity",)
 """What needs no permission."""
-_FORMER: Final = {
-    "MissingAuthenticationTokenException": "MissingAuthenticationToken",
-    "UnrecognizedClientException": "InvalidClientTokenId",
-    "InvalidSignatureException": "SignatureDoesNotMatch",
-    "IncompleteSignatureException": "IncompleteSignature",
-    "ExpiredTokenException": "ExpiredToken",
-    "AccessDeniedException": "AccessDenied",
-    "RequestEntityTooLargeException": "RequestEntityTooLarge",
-}
-"""What the services that answer in XML call an error."""
-_STATUSES: Final = {
-    "EntityTooLarge": 400,
-    "IncompleteBody": 400,
-    "MalformedTrailerError": 400,
-    "RequestEntityTooLarge": 413,
-    "XAmzContentSHA256Mismatch": 400,
-}
-"""HTTP statuses of their errors but 403."""
 
 
 class Gate:
@@ -78,9 +57,9 @@ class Gate:
             if service != LAMBDA:
                 exchange.slot = caller  # for services that tell callers apart
         except SignatureError as error:
-            self._refuse(exchange, service, error.code, error.message)
+            refuse(exchange, service, self._control, error.code, error.message)
         except ApiError as error:
-            self._refuse(exchange, service, error.code, error.message or "")
+            refuse(exchange, service, self._control, error.code, error.message or "")
         else:
             return True
         return False
@@ -141,30 +120,6 @@ class Gate:
         if caller.function:
             context["lambda:sourcefunctionarn"] = place.function_arn(caller.function)
         return context
-
-    def _refuse(self, exchange: Exchange, service: str, code: str, message: str) -> None:
-        request_id = self._control.new_id()
-        if service == LAMBDA:
-            write_error(exchange, request_id, ApiError(code, message))
-            return
-        headers = [(b"x-amzn-RequestId", request_id.encode())]
-        if sends_document(exchange, service):
-            status = 413 if code == "RequestEntityTooLargeException" else 400
-            body = msgspec.json.encode({"__type": code, "message": message})
-            exchange.respond(status, [(b"Content-Type", b"application/x-amz-json-1.1"), *headers], body)
-            return
-        code = _FORMER.get(code, code)
-        if service == "s3" and code == "RequestEntityTooLarge":
-            code = "EntityTooLarge"
-        text = f"<Code>{code}</Code><Message>{xml.text(message)}</Message>"
-        document = f"<Error>{text}<RequestId>{request_id}</RequestId></Error>"
-        if service != "s3":
-            document = (
-                f"<ErrorResponse><Error><Type>Sender</Type>{text}</Error>"
-                f"<RequestId>{request_id}</RequestId></ErrorResponse>"
-            )
-        body = b"" if exchange.method == b"HEAD" else document.encode()
-        exchange.respond(_STATUSES.get(code, 403), [(b"Content-Type", b"text/xml"), *headers], body)
 
 
 def _check_size(exchange: Exchange) -> None:
