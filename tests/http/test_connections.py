@@ -318,6 +318,24 @@ def test_close_drops_parked_and_keeps_what_was_said(play):
     play(scene)
 
 
+def test_a_connection_that_comes_while_it_closes_is_not_waited_for(play):
+    async def scene(stage):
+        # Given a peer whose connection the loop has accepted, and has told nobody of yet
+        ours, theirs = socket.socketpair()
+        with theirs:
+            await stage.connect()
+            await stage.until_connections(1)
+            closing = asyncio.ensure_future(stage.server.close())
+            await asyncio.sleep(0)
+            await asyncio.get_running_loop().create_connection(stage.server._made, sock=ours)
+            # When it does nothing, then the server closes all the same.
+            await closing
+            await stage.until_connections(0)
+        ours.detach()  # uvloop has closed what is below it, and leaves it unaware of that
+
+    play(scene)
+
+
 def test_server_that_never_started_closes(play):
     async def scene(stage):
         listener = socket.create_server(("127.0.0.1", 0))

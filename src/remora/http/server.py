@@ -122,9 +122,17 @@ class Server:
                 self._listener.accept()[0].close()
 
     def joined(self, connection: Connection) -> bool:
-        """Take in a new connection; False (it was told so) if there are too many or the server is closing."""
+        """
+        Take in a new connection; False if there are too many (it was told so) or the server is closing.
+
+        One that was accepted just before the server was closed is dropped: nobody would wait for its peer,
+        or time it, and the peer may be frozen.
+        """
         self.connections.add(connection)
-        if self._is_closed or len(self.connections) > self.limits.connections_max:
+        if self._is_closed:
+            connection.transport.abort()
+            return False
+        if len(self.connections) > self.limits.connections_max:
             connection.transport.write(plain(503))
             return False
         return True
