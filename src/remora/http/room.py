@@ -62,7 +62,7 @@ class Room:
             return True
         if exchange.held is None:
             exchange.held = [0]
-            weakref.finalize(exchange, self._let_go, exchange.held).atexit = False
+            weakref.finalize(exchange, self._freed, exchange.held).atexit = False
         declared = exchange.header(b"content-length")
         length = int(declared) if declared else exchange.received_bytes
         needed_bytes = min(length, exchange.body_bytes_max, self._bytes_max) - exchange.held[0]
@@ -94,8 +94,12 @@ class Room:
         held[0] += count
         self.held_bytes += count
 
+    def _freed(self, held: list[int]) -> None:
+        """Take back what a body had that is no more; called at any point of the program, in any thread."""
+        if held[0] and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._let_go, held)
+
     def _let_go(self, held: list[int]) -> None:
-        """Take back what a body had; may be called at any point of the program, when memory is freed."""
         self.held_bytes -= held[0]
         held[0] = 0
         if self._waiting:
