@@ -135,7 +135,9 @@ static void build_filter(struct filter *filter) {
         answer_if(filter, BPF_JEQ, refused_calls[i], fail_with(EPERM));
     refuse_flags(filter, SYS_clone, 0, NEW_NAMESPACES);
     refuse_terminal_tricks(filter);
-    allow_only(filter, SYS_socket, 0, allowed_families, sizeof allowed_families / sizeof *allowed_families, EAFNOSUPPORT);
+    size_t families = sizeof allowed_families / sizeof *allowed_families;
+    allow_only(filter, SYS_socket, 0, allowed_families, families, EAFNOSUPPORT);
+    allow_only(filter, SYS_socketpair, 0, allowed_families, families, EAFNOSUPPORT);
     allow_only(filter, SYS_personality, 0, allowed_personalities,
                sizeof allowed_personalities / sizeof *allowed_personalities, EPERM);
     answer(filter, SECCOMP_RET_ALLOW);

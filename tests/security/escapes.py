@@ -95,6 +95,7 @@ PROGRAM: Final[list[Escape]] = [
         ("crypto_socket", "a socket of the kernel's ciphers", "EAFNOSUPPORT"),
         ("bluetooth_socket", "a Bluetooth socket", "EAFNOSUPPORT"),
         ("cluster_socket", "a TIPC socket", "EAFNOSUPPORT"),
+        ("cluster_pair", "a pair of TIPC sockets, which loads a kernel module", "EAFNOSUPPORT"),
         ("type_for_others", "type into a terminal (TIOCSTI)"),
     ),
     *_of(
@@ -109,6 +110,9 @@ PROGRAM: Final[list[Escape]] = [
         ("leave_filter", "leave the system call filter", "EINVAL"),
         ("raw_socket", "a raw socket"),
         ("new_interface", "change a network interface"),
+        ("new_rules", "change the firewall by netlink", "EPERM EPROTONOSUPPORT"),
+        ("new_policy", "change IPsec by netlink", "EPERM EPROTONOSUPPORT"),
+        ("stop_audit", "stop the kernel's audit by netlink", "EPERM ECONNREFUSED EPROTONOSUPPORT"),
         ("block_device", "make a block device"),
         ("memory_device", "make the device of the machine's memory"),
         ("be_urgent", "run before everybody else (nice -20)", "EACCES EPERM"),
@@ -185,12 +189,16 @@ SCRIPT: Final[list[Escape]] = [
         ("climb", "climb out with `..`"),
         ("link_to_outside", "a symbolic link to a file of the host"),
         ("set_user_bit", "use a program of root's with the set-user bit", "ignored"),
+        ("drop_caches", "throw away the machine's caches", "EACCES EROFS"),
+        ("number_of_processes", "change the machine's highest pid", "EACCES EROFS"),
     ),
     *_of(
         CAPABILITIES,
         "EPERM EINVAL",
         ("chown_to_root", "give a file to root"),
         ("terminal", "open the platform's terminal", "ENXIO"),
+        ("kernel_addresses", "learn where the kernel is in memory", "ignored ENOENT"),
+        ("program_in_memory", "run a set-user program from a file in memory", "ignored"),
     ),
     *_of(
         NAMESPACES,
@@ -222,6 +230,11 @@ SCRIPT: Final[list[Escape]] = [
         ("node_by_loopback", "reach the node's API through the loopback interface"),
         ("address_of_host", "reach a port of the host by its address"),
         ("metadata", "reach the cloud's metadata service"),
+        (
+            "metadata_6",
+            "reach it by IPv6",
+            "ECONNREFUSED ENETUNREACH EHOSTUNREACH ETIMEDOUT EACCES EADDRNOTAVAIL",
+        ),
     ),
 ]
 """What `hostile.py` tries."""

@@ -241,6 +241,29 @@ static long crypto_socket(void) { return make_socket(AF_ALG, SOCK_SEQPACKET, 0);
 static long bluetooth_socket(void) { return make_socket(31, SOCK_RAW, 1); }
 static long cluster_socket(void) { return make_socket(30 /* AF_TIPC */, SOCK_RDM, 0); }
 
+/* Pairs need no address: where the family is a module, the kernel would load it. */
+static long cluster_pair(void) {
+    int pair[2];
+    return socketpair(30 /* AF_TIPC */, SOCK_SEQPACKET, 0, pair);
+}
+
+/* Ask the kernel by netlink for something without more words; what it answers is an error. */
+static long ask_kernel(int protocol, uint16_t type, uint16_t flags) {
+    struct {
+        struct nlmsghdr head;
+        uint8_t rest[512];
+    } order = {.head = {.nlmsg_len = NLMSG_LENGTH(16), .nlmsg_type = type,
+                        .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags)}};
+    int fd = socket(AF_NETLINK, SOCK_RAW, protocol);
+    if (fd < 0 || send(fd, &order, order.head.nlmsg_len, 0) < 0 || recv(fd, &order, sizeof order, 0) < 0)
+        return -1;
+    errno = order.head.nlmsg_type == NLMSG_ERROR ? -((struct nlmsgerr *)NLMSG_DATA(&order.head))->error : 0;
+    return errno ? -1 : 0;
+}
+static long stop_audit(void) { return ask_kernel(NETLINK_AUDIT, 1001 /* AUDIT_SET */, 0); }
+static long new_policy(void) { return ask_kernel(NETLINK_XFRM, 0x1c /* XFRM_MSG_FLUSHSA */, 0); }
+static long new_rules(void) { return ask_kernel(NETLINK_NETFILTER, 10 << 8 /* NFT_MSG_NEWTABLE */, NLM_F_CREATE); }
+
 static long new_interface(void) {
     struct {
         struct nlmsghdr head;
@@ -323,7 +346,7 @@ static const struct attempt attempts[] = {
     A(call_as_32_bit), A(call_as_x32), A(io_ports), A(segments),
 #endif
     A(raw_socket), A(packet_socket), A(machine_socket), A(crypto_socket), A(bluetooth_socket), A(cluster_socket),
-    A(new_interface), A(type_for_others), A(speak_to_init),
+    A(cluster_pair), A(stop_audit), A(new_policy), A(new_rules), A(new_interface), A(type_for_others), A(speak_to_init),
     A(block_device), A(memory_device), A(write_task), A(write_layer), A(write_system), A(write_names), A(write_root),
     A(replace_init), A(replace_init_by_link), A(link_out_of_layer), A(write_through_memory), A(shared_memory_of_host),
 };

@@ -84,6 +84,23 @@ def set_user_bit():
     return IGNORED
 
 
+def program_in_memory():
+    """A set-user bit on a file that no mount option applies to changes nothing."""
+    file = os.memfd_create("program", 0)
+    os.write(file, b"#!/bin/sh\nid -u\n")
+    os.fchmod(file, 0o6755)
+    path = f"/proc/self/fd/{file}"
+    said = subprocess.run([path], capture_output=True, check=True, pass_fds=[file])
+    os.close(file)
+    return IGNORED if int(said.stdout) == os.getuid() != 0 else 0
+
+
+def kernel_addresses():
+    with open("/proc/kallsyms") as file:
+        addresses = {line.split()[0] for line in file}
+    return IGNORED if {int(address, 16) for address in addresses} <= {0} else 0
+
+
 def chown_to_root():
     with open("/tmp/mine", "w"):
         pass
@@ -226,6 +243,10 @@ def attempts(event):
         "core_pattern": lambda: write("/proc/sys/kernel/core_pattern", b"|/tmp/x"),
         "modprobe_path": lambda: write("/proc/sys/kernel/modprobe", b"/tmp/x"),
         "forward_packets": lambda: write("/proc/sys/net/ipv4/ip_forward", b"1"),
+        "drop_caches": lambda: write("/proc/sys/vm/drop_caches", b"1"),
+        "number_of_processes": lambda: write("/proc/sys/kernel/pid_max", b"4194304"),
+        "program_in_memory": program_in_memory,
+        "kernel_addresses": kernel_addresses,
         "magic_keys": lambda: write("/proc/sysrq-trigger", b"b"),
         "profile_of_machine": profile_of_machine,
         "cgroup_escape": cgroup_escape,
@@ -247,6 +268,7 @@ def attempts(event):
         "smuggle": smuggle,
         "node_by_loopback": lambda: reach("127.0.0.1", event["port"]),
         "metadata": lambda: reach("169.254.169.254", 80),
+        "metadata_6": lambda: reach("fd00:ec2::254", 80),
         "address_of_host": lambda: reach(event["address"], event["outside_port"]),
         "abstract_socket_of_host": abstract_socket(event["abstract"]),
         "neighbours_frames": neighbours_frames,
