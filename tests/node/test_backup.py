@@ -179,6 +179,30 @@ def test_a_package_that_goes_away_meanwhile(tmp_path, filled, monkeypatch):
     assert restore(tmp_path / "node.backup", tmp_path / "again").functions == 2
 
 
+def test_what_is_deleted_while_it_is_backed_up_is_in_the_backup(tmp_path, filled, monkeypatch):
+    copy = backup.copy_database
+    content = {path.name: path.read_bytes() for path in (filled / "blobs").iterdir()}
+
+    def copy_and_delete(source, target):
+        copy(source, target)
+        for path in (filled / "blobs").iterdir():
+            path.unlink()
+
+    monkeypatch.setattr(backup, "copy_database", copy_and_delete)
+    back_up(filled, tmp_path / "node.backup")
+    restore(tmp_path / "node.backup", tmp_path / "again")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "again/blobs").iterdir()} == content
+
+
+def test_a_backup_goes_to_another_disk_as_well(tmp_path, filled, monkeypatch):
+    def refuse(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    back_up(filled, tmp_path / "node.backup")
+    assert restore(tmp_path / "node.backup", tmp_path / "again").functions == 2
+
+
 _KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -43,8 +43,8 @@ _MANIFEST_BYTES_MAX: Final = 256 * 1024 * 1024
 _MADE_AGAIN: Final = frozenset({"boot-id", "code", "environments", LOCK, LOCK_OF_KEYS, "opt"})
 _NAME: Final = re.compile(r"(?:[^/\0]+/)*[^/\0]+")
 _PIECE_BYTES: Final = 1024 * 1024
-_TRIES: Final = 5
-"""A package may be deleted between the moment of the records and the moment it would be copied."""
+_TRIES: Final = 20
+"""A package may be deleted between the moment of the records and the moment it would be held, or copied."""
 
 
 class Content(NamedTuple):
@@ -134,13 +134,18 @@ def restore(source: Path, data: Path) -> Summary:
 
 def _write(data: Path, work: Path) -> Summary:
     """Write the archive; FileNotFoundError if a package went away meanwhile."""
-    copies = work / "databases"
-    shutil.rmtree(copies, ignore_errors=True)
-    copies.mkdir()
+    copies, packages = work / "databases", work / "packages"
+    for directory in (copies, packages):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+    _hold(data / "blobs", packages)
     for path in sorted(data.glob("*.db")):
         copy_database(path, copies / path.name)
     view = _records(copies)
     wanted = view.digests() | view.object_digests()
+    is_held = _hold(data / "blobs", packages)
+    if not is_held:
+        packages = data / "blobs"
     files: dict[str, Content] = {}
     with (work / "archive").open("wb") as raw:
         os.fchmod(raw.fileno(), 0o600)  # it holds keys, and the variables of functions
@@ -148,7 +153,7 @@ def _write(data: Path, work: Path) -> Summary:
             for path in sorted(copies.glob("*.db")):
                 files[path.name] = _add(archive, path.name, path)
             for digest in sorted(wanted):
-                content = _add(archive, f"blobs/{digest}", data / "blobs" / digest)
+                content = _add(archive, f"blobs/{digest}", packages / digest)
                 if content.sha256 != digest:
                     raise NodeError(
                         f"the package {data / 'blobs' / digest} is damaged", "delete what uses it"
@@ -170,6 +175,22 @@ def _write(data: Path, work: Path) -> Summary:
         raw.flush()
         os.fsync(raw.fileno())
     return Summary(len(view.functions), len(files), sum(content.size_bytes for content in files.values()))
+
+
+def _hold(blobs: Path, packages: Path) -> bool:
+    """Link packages that are not linked yet, so that they cannot go away; False where there are no links."""
+    if not blobs.is_dir():
+        return False
+    known = {path.name for path in packages.iterdir()}
+    for path in blobs.iterdir():
+        if path.name not in known:
+            try:
+                (packages / path.name).hardlink_to(path)
+            except FileNotFoundError:  # gone meanwhile: nobody wants it, or it is missed in a moment
+                continue
+            except OSError:  # another disk, or one without links
+                return False
+    return True
 
 
 def _others(data: Path) -> Iterator[Path]:
