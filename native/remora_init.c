@@ -35,8 +35,13 @@
  * With --scratch IMAGE DIRECTORY -- PROGRAM ARGUMENTS it becomes the program, which finds the file system in the
  * file mounted on the directory. With --nat DEVICE ADDRESS GATEWAY ADDRESS6 -- PROGRAM ARGUMENTS it becomes the program
  * in a network of its own, whose one device has the addresses (that of IPv6 unless it is "-") and leads to a device
- * called so outside, which has that of the gateway; with --closed -- PROGRAM ARGUMENTS only link-local addresses are taken away from the network it is in
- * already. Each may start the next.
+ * called so outside, which has that of the gateway; with --closed -- PROGRAM ARGUMENTS only link-local addresses are
+ * taken away from the network it is in already; with --alone -- PROGRAM ARGUMENTS it is in a network with nothing but
+ * loopback. With --enter DIRECTORY -- PROGRAM ARGUMENTS it joins the cgroup first; with --leash -- PROGRAM ARGUMENTS
+ * the program dies with whoever started us. Each may start the next.
+ *
+ * With --meet it is pid 1 below a kernel of its own (gVisor's), out of which no descriptor can be handed: it connects
+ * to the platform, which listens, and makes neither listener nor sockets. In the first message there is no listener.
  *
  * Two ways to be used: as pid 1 of a pid namespace, where "everything" is what kill(-1) reaches; or, with
  * --subreaper, as an ordinary process, where everything is its descendants: whoever leaves group and session is
@@ -103,6 +108,7 @@ struct settings {
     int ready_fd;
     int port;
     bool subreaper;
+    bool meet;
     bool probe;
     bool idmap;
     unsigned long id_base;
@@ -632,7 +638,10 @@ static bool obey_cgroups(struct incoming *message, const int *fds, int count) {
 /* Who listens inside can only be reached through a socket that was made inside. */
 static void hand_out_socket(void) {
     struct outgoing answer = outgoing('P');
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = -1;
+    errno = EOPNOTSUPP;
+    if (!settings.meet)
+        fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     put_u32(&answer, fd < 0 ? (uint32_t)errno : 0);
     if (fd < 0) {
         post(&answer);
@@ -734,7 +743,10 @@ static void send_hello(void) {
     struct outgoing message = outgoing('H');
     put_u32(&message, PROTOCOL_VERSION);
     put_u32(&message, (uint32_t)settings.port);
-    post_with(&message, listener_fd);
+    if (settings.meet)
+        post(&message);
+    else
+        post_with(&message, listener_fd);
 }
 
 /* Only one at a time, and only from outside: a peer that is not in our pid namespace has no pid here. */
@@ -756,13 +768,20 @@ static void accept_platform(void) {
 
 /* ---- setting up ------------------------------------------------------------------------------------------- */
 
-static void listen_for_platform(void) {
+static void find_platform(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(settings.control) >= sizeof address.sun_path) {
         errno = ENAMETOOLONG;
         die("control socket %s", settings.control);
     }
     strcpy(address.sun_path, settings.control);
+    if (settings.meet) {
+        control_fd = listener_fd = -1;
+        connection_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        if (connection_fd < 0 || connect(connection_fd, (struct sockaddr *)&address, sizeof address) < 0)
+            die("cannot connect to the control socket %s", settings.control);
+        return;
+    }
     control_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (control_fd < 0 || bind(control_fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(control_fd, 8) < 0)
         die("cannot listen on the control socket %s", settings.control);
@@ -892,6 +911,37 @@ static void launch_closed(char **argv) {
     die("cannot start %s", argv[0]);
 }
 
+/* Become `argv` in a network of which nobody else is part. */
+static void launch_alone(char **argv) {
+    int netlink = -1;
+    if (unshare(CLONE_NEWNET) < 0 || (netlink = open_netlink()) < 0 ||
+        set_up_device(netlink, device_number(netlink, "lo")) < 0)
+        die("cannot make a network of its own");
+    close(netlink);
+    execv(argv[0], argv);
+    die("cannot start %s", argv[0]);
+}
+
+/* Become `argv` in the cgroup `directory` (of version 1). */
+static void launch_entered(const char *directory, char **argv) {
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/cgroup.procs", directory);
+    int fd = length < (int)sizeof path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+    if (fd < 0 || write(fd, "0", 1) != 1)
+        die("cannot join the cgroup %s", directory);
+    close(fd);
+    execv(argv[0], argv);
+    die("cannot start %s", argv[0]);
+}
+
+/* Become `argv`, which is killed when our parent ends. */
+static void launch_on_leash(char **argv) {
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+        die("cannot tie %s to its parent", argv[0]);
+    execv(argv[0], argv);
+    die("cannot start %s", argv[0]);
+}
+
 static void parse_arguments(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         bool has_value = i + 1 < argc;
@@ -900,6 +950,8 @@ static void parse_arguments(int argc, char **argv) {
             exit(0);
         } else if (!strcmp(argv[i], "--subreaper")) {
             settings.subreaper = true;
+        } else if (!strcmp(argv[i], "--meet")) {
+            settings.meet = true;
         } else if (!strcmp(argv[i], "--probe")) {
             settings.probe = true;
         } else if (!strcmp(argv[i], "--control") && has_value) {
@@ -929,8 +981,9 @@ static void set_up(void) {
     catch_signals();
     if (settings.subreaper && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         die("cannot become a subreaper");
-    listen_for_apis();
-    listen_for_platform();
+    if (!settings.meet)
+        listen_for_apis();
+    find_platform();
     if (settings.idmap)
         enter_user_namespace();
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -999,6 +1052,12 @@ int main(int argc, char **argv) {
         launch_into(atoi(argv[2]), argv + 4);
     if (argc > 3 && !strcmp(argv[1], "--closed") && !strcmp(argv[2], "--"))
         launch_closed(argv + 3);
+    if (argc > 3 && !strcmp(argv[1], "--alone") && !strcmp(argv[2], "--"))
+        launch_alone(argv + 3);
+    if (argc > 3 && !strcmp(argv[1], "--leash") && !strcmp(argv[2], "--"))
+        launch_on_leash(argv + 3);
+    if (argc > 4 && !strcmp(argv[1], "--enter") && !strcmp(argv[3], "--"))
+        launch_entered(argv[2], argv + 4);
     if (argc > 7 && !strcmp(argv[1], "--nat") && !strcmp(argv[6], "--"))
         launch_in_network(argv + 2, argv + 7);
     if (argc > 5 && !strcmp(argv[1], "--scratch") && !strcmp(argv[4], "--"))
@@ -1007,6 +1066,8 @@ int main(int argc, char **argv) {
     set_up();
     if (settings.probe) /* only whether all of it can be done here was asked */
         return 0;
+    if (settings.meet)
+        send_hello();
     int64_t deadline_ms = now_ms() + CONNECT_MS;
     for (;;)
         step(deadline_ms);

@@ -9,7 +9,7 @@ from pathlib import Path
 from remora.node.drivers import sandbox_driver
 from remora.sandbox.base import SandboxError
 
-OCI_RUNTIMES = ("runc", "crun")
+OCI_RUNTIMES = ("runc", "crun", "runsc")
 
 
 def chosen_driver() -> str:
@@ -25,7 +25,7 @@ def monitor() -> str:
 
 
 def usable_oci_runtimes() -> list[str]:
-    """Return the OCI runtimes that work here: they need root, and crun refuses hybrid cgroup hierarchies."""
+    """Return the OCI runtimes that work here: they need root; crun refuses hybrid cgroup hierarchies."""
     return [runtime for runtime in OCI_RUNTIMES if os.geteuid() == 0 and _can_run(runtime)]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["yes", "partly", "no"]
 
-DRIVERS = ("bubblewrap", "oci:runc", "oci:crun", "process")
+DRIVERS = ("bubblewrap", "oci:runc", "oci:crun", "oci:runsc", "process")
 _DELEGATE = "systemd-run --user --scope -p Delegate=yes remora up"
 _REMEDIES = (
     (

@@ -150,9 +150,8 @@ class SandboxGroup:
             Descriptors, owned by the caller; True if the last is the freezer's state file.
         """
         opened: list[int] = []
-        directories = {directory for version, directory in self._directories.values() if version == 1}
         try:
-            opened.extend(os.open(each / "tasks", os.O_WRONLY | os.O_CLOEXEC) for each in sorted(directories))
+            opened.extend(os.open(each / "tasks", os.O_WRONLY | os.O_CLOEXEC) for each in sorted(self.joined))
             if self._freezer_version == 1:
                 opened.append(os.dup(self._freezer))
         except OSError:
@@ -165,6 +164,16 @@ class SandboxGroup:
     def birthplace(self) -> Path | None:
         """The group of version 2 in which pid 1 has to be born; None if there is none."""
         return next((directory for version, directory in self._directories.values() if version == 2), None)
+
+    @property
+    def joined(self) -> set[Path]:
+        """The groups of version 1, which processes join."""
+        return {directory for version, directory in self._directories.values() if version == 1}
+
+    @property
+    def freezer_of_v1(self) -> Path | None:
+        """The group that freezes by version 1, where the frozen do not die when they are killed."""
+        return self._directories["freezer"][1] if self._freezer_version == 1 else None
 
     def pids(self) -> list[int]:
         """Return the processes that are in any of the groups."""

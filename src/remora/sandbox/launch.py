@@ -11,15 +11,17 @@ import struct
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from remora.sandbox import messages
 from remora.sandbox.base import SandboxError
 from remora.sandbox.binary import init_program
 from remora.sandbox.waiting import kill_process, open_process, readable
 
+Greeting: TypeAlias = "Callable[[Child, Path], Awaitable[Init]]"
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from remora.kit.tasks import TaskSet
 
@@ -28,6 +30,9 @@ START_WAIT_S = 10.0
 END_WAIT_S = 5.0
 COMPLAINT_BYTES_MAX = 4096
 CONTROL_SOCKET = "control.sock"
+LISTEN_BACKLOG = 256
+"""Connections that may wait for the environment's APIs; remora-init's own has the same."""
+_ON_THE_WAY = (b"/bwrap", b"/remora-init", b"/runsc", b"runsc-sandbox", b"runsc-gofer")
 _DESCRIPTOR = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iII")
 
@@ -62,6 +67,7 @@ class Init:
         connection: The control connection, non-blocking.
         listener: The listening socket of the environment's APIs, non-blocking.
         port: Its port.
+        network: Its network namespace if it has a kernel of its own, and sockets are made outside; else -1.
     """
 
     child: Child
@@ -70,6 +76,7 @@ class Init:
     connection: socket.socket
     listener: socket.socket
     port: int
+    network: int = -1
 
     async def stop(self) -> bool:
         """
@@ -83,6 +90,8 @@ class Init:
         self.connection.close()
         self.listener.close()
         os.close(self.pid1)
+        if self.network >= 0:
+            os.close(self.network)
         return is_gone
 
 
@@ -92,7 +101,46 @@ def _collect(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-async def launch(argv: Sequence[str], control: Path, tasks: TaskSet, cgroup: Path | None = None) -> Init:
+async def shake_hands(child: Child, control: Path) -> Init:
+    """
+    Connect to the remora-init that listens in `control`.
+
+    Raises:
+        SandboxError: If it does not, or ends.
+    """
+    try:
+        connection = connect(control)
+    except OSError as error:
+        raise SandboxError(f"remora-init does not listen: {error}", retryable=True) from error
+    pid = peer_of(connection)[0]
+    try:
+        pid1 = open_process(pid)
+    except OSError:
+        connection.close()
+        raise
+    if pid1 is None:
+        connection.close()
+        raise SandboxError("remora-init ended as soon as it had started", retryable=True)
+    try:
+        report, listener = await receive_hello(connection)
+    except BaseException:
+        connection.close()
+        os.close(pid1)
+        raise
+    if listener is None:
+        connection.close()
+        os.close(pid1)
+        raise SandboxError("no listener came from remora-init: are all descriptors used up?", retryable=True)
+    return Init(child, pid1, pid, connection, listener, report.port)
+
+
+async def launch(
+    argv: Sequence[str],
+    control: Path,
+    tasks: TaskSet,
+    cgroup: Path | None = None,
+    greet: Greeting = shake_hands,
+) -> Init:
     """
     Start `argv`, wait until remora-init listens, connect.
 
@@ -101,6 +149,7 @@ async def launch(argv: Sequence[str], control: Path, tasks: TaskSet, cgroup: Pat
         control: The directory (here) in which its control socket will appear; also its working directory.
         tasks: Where it is cleaned up after a failure, so that nobody's cancellation stops that.
         cgroup: The group of version 2 in which it is to be born; None: where this process is.
+        greet: How platform and remora-init find each other.
 
     Raises:
         SandboxError: If it did not come up; nothing of it runs any more.
@@ -121,7 +170,7 @@ async def launch(argv: Sequence[str], control: Path, tasks: TaskSet, cgroup: Pat
             child = await _sibling_of(launcher, ready)
         assert child is not None, "either way there is a child now"
         await ready.until(b"\0")
-        return await _shake_hands(child, control)
+        return await greet(child, control)
     except BaseException:
         if child is not None:
             await uncancelled(tasks.spawn(_abandon(child, ready, control), f"abandon {argv[0]}"))
@@ -240,30 +289,13 @@ async def _sibling_of(launcher: Child, ready: ReadyPipe) -> Child:
     return _watch(int(number))
 
 
-async def _shake_hands(child: Child, control: Path) -> Init:
-    try:
-        connection = connect(control)
-    except OSError as error:
-        raise SandboxError(f"remora-init does not listen: {error}", retryable=True) from error
-    pid = peer_of(connection)[0]
-    try:
-        pid1 = open_process(pid)
-    except OSError:
-        connection.close()
-        raise
-    if pid1 is None:
-        connection.close()
-        raise SandboxError("remora-init ended as soon as it had started", retryable=True)
-    try:
-        listener, port = await _hello(connection)
-    except BaseException:
-        connection.close()
-        os.close(pid1)
-        raise
-    return Init(child, pid1, pid, connection, listener, port)
+async def receive_hello(connection: socket.socket) -> tuple[messages.Hello, socket.socket | None]:
+    """
+    Return remora-init's first report, and the listener that came with it, non-blocking.
 
-
-async def _hello(connection: socket.socket) -> tuple[socket.socket, int]:
+    Raises:
+        SandboxError: If it said something else, or nothing.
+    """
     if not await readable(connection.fileno(), within_s=START_WAIT_S):
         raise SandboxError("remora-init was silent after it had started", retryable=True)
     descriptors: list[int] = []
@@ -278,13 +310,14 @@ async def _hello(connection: socket.socket) -> tuple[socket.socket, int]:
         for descriptor in descriptors:
             os.close(descriptor)
         raise SandboxError(f"remora-init did not introduce itself: {error}", retryable=True) from error
-    if not isinstance(report, messages.Hello) or not descriptors:
-        raise SandboxError(
-            f"remora-init began with {report!r} and {len(descriptors)} listeners: install anew"
-        )
-    listener = socket.socket(fileno=descriptors[0])
-    listener.setblocking(False)  # noqa: FBT003 - the library's own
-    return listener, report.port
+    listener = socket.socket(fileno=descriptors[0]) if descriptors else None
+    if listener is not None:
+        listener.setblocking(False)  # noqa: FBT003 - the library's own
+    if not isinstance(report, messages.Hello):
+        if listener is not None:
+            listener.close()
+        raise SandboxError(f"remora-init began with {report!r}: install anew")
+    return report, listener
 
 
 def connect(control: Path) -> socket.socket:
@@ -329,7 +362,9 @@ async def finish_leftover(control: Path) -> bool:
     except OSError:
         return True
     with contextlib.closing(connection):
-        pid1 = open_process(peer_of(connection)[0])
+        pid = peer_of(connection)[0]
+        # Where a sandbox has a kernel of its own, it is we who listen.
+        pid1 = None if pid == os.getpid() else open_process(pid)
     if pid1 is None:
         return True
     try:
@@ -353,7 +388,7 @@ def kill_stragglers(directory: Path) -> None:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 program, _, rest = (entry / "cmdline").read_bytes().partition(b"\0")
-                if program.endswith((b"/bwrap", b"/remora-init")) and marker in rest:
+                if program.endswith(_ON_THE_WAY) and marker in rest:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 

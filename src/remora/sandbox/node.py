@@ -43,15 +43,17 @@ class Site:
     What a driver adds to a plan.
 
     Args:
-        prepare: Makes the plan's directory, and returns the command to start; its argument is the cgroup of
-            version 2 in which that is born, if there is one.
+        prepare: Makes the plan's directory, and returns the command to start; its argument is the sandbox's
+            cgroups, in that of version 2 it is born.
         memory_mib: What all processes together may use, MiB.
         leave: Called once when the sandbox is gone, or was not made.
+        greet: How platform and remora-init find each other.
     """
 
-    prepare: Callable[[Path | None], list[str]]
+    prepare: Callable[[SandboxGroup], list[str]]
     memory_mib: int
     leave: Callable[[], Awaitable[None]] = _nothing
+    greet: launch.Greeting = launch.shake_hands
 
 
 class SandboxesOfNode:
@@ -147,8 +149,8 @@ class SandboxesOfNode:
         init: launch.Init | None = None
         try:
             group = self._group().create(plan.name, site.memory_mib)
-            argv = site.prepare(group.birthplace)
-            init = await launch.launch(argv, plan.directory / "control", self._tasks, group.birthplace)
+            argv, control = site.prepare(group), plan.directory / "control"
+            init = await launch.launch(argv, control, self._tasks, group.birthplace, site.greet)
             forget = functools.partial(self._forget, plan, site)
             return SupervisedSandbox(plan, watcher, habitat, Estate(init, group, self._tasks, forget))
         except BaseException as error:

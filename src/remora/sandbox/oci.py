@@ -1,12 +1,11 @@
 """
-The driver `oci`: sandboxes made by a runtime of the Open Container Initiative, runc or crun, for root.
+The driver `oci`: sandboxes made by a runtime of the Open Container Initiative, runc, crun or runsc, for root.
 
 What is inside is the same as under bubblewrap, described in a `config.json` instead of arguments; remora-init
 is pid 1 here, too, enters a user namespace of its own and installs its filter. What differs is who
 makes namespaces and mounts.
 
-gVisor (`runsc`) cannot run it: pid 1 hands out a listening socket, and gVisor's sockets exist in its own
-kernel, where nobody outside can have one.
+gVisor (`runsc`) puts a kernel of its own between processes and host: see `remora.sandbox.own_kernel`.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from remora.sandbox.host import (
 from remora.sandbox.launch import CONTROL_SOCKET
 from remora.sandbox.masks import HIDDEN, READ_ONLY
 from remora.sandbox.node import SandboxesOfNode, Site
+from remora.sandbox.own_kernel import OPTIONS, Meeting, has_own_kernel, surrounded
 from remora.sandbox.root_files import GID, HOSTNAME, UID, write_etc
 from remora.sandbox.scratch import choose_scratch
 from remora.sandbox.supervised import Habitat
@@ -44,6 +44,7 @@ from remora.sandbox.ways import Ways
 
 if TYPE_CHECKING:
     from remora.sandbox.base import Sandbox, Watcher
+    from remora.sandbox.cgroups import SandboxGroup
     from remora.sandbox.hierarchies import CpuLimit
     from remora.sandbox.scratch import Kind, Scratch
 
@@ -56,11 +57,19 @@ _ROOT = "rootfs"
 _CAPABILITIES = ["CAP_SETUID", "CAP_SETGID"]
 """With these remora-init maps ids into its user namespace; it drops them before anything else runs."""
 _DEVICES = ["nosuid", "strictatime", "mode=755", "size=64k"]
+_OWN_KERNEL_MIB = 64
+"""What gVisor's own processes may use besides; 25 MiB were seen at rest."""
 _BIND = ["rbind", "nosuid", "nodev", "private"]
 
 
 def configuration(
-    host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp: Kind, cgroup: str
+    host: Host,
+    plan: SandboxPlan,
+    etc_directories: tuple[str, ...],
+    tmp: Kind,
+    cgroup: str,
+    *,
+    has_own_kernel: bool = False,
 ) -> dict[str, Any]:
     """
     Return the content of `config.json`.
@@ -71,13 +80,16 @@ def configuration(
         etc_directories: Directories of the host's /etc to show inside.
         tmp: What /tmp is made of.
         cgroup: Where the runtime puts pid 1.
+        has_own_kernel: True for gVisor, which stays in the network that it is started in.
     """
     assert host.ids is not None, "the driver is for root"
-    port = 0 if plan.network == "host" else API_PORT
+    port = _port(plan)
     control = f"{CONTROL_INSIDE}/{CONTROL_SOCKET}"
     arguments = [INIT_INSIDE, "--control", control, "--port", str(port)]
-    arguments += ["--idmap", f"{host.ids.base}:{host.ids.count}"]
-    kinds = ["pid", "ipc", "uts", "mount", "cgroup", *(["network"] if plan.network == "none" else [])]
+    arguments += ["--idmap", f"{host.ids.base}:{host.ids.count}", *(["--meet"] if has_own_kernel else [])]
+    kinds = ["pid", "ipc", "uts", "mount", "cgroup"]
+    if plan.network == "none" and not has_own_kernel:
+        kinds.append("network")
     held = dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES)
     return {
         "ociVersion": VERSION,
@@ -181,8 +193,8 @@ class OciDriver:
             program = shutil.which(self._runtime, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
             if program is None:
                 raise SandboxError(
-                    f"the OCI runtime {self._runtime} is not installed: install it (package runc or crun) or "
-                    "name another with --oci-runtime"
+                    f"the OCI runtime {self._runtime} is not installed: install it (package runc, crun or "
+                    "runsc) or name another with --oci-runtime"
                 )
             host = read_host()
             if host.ids is None:
@@ -196,6 +208,9 @@ class OciDriver:
             self._known = (program, host, scratch, missing, ways)
         return self._known
 
+    def _has_own_kernel(self) -> bool:
+        return has_own_kernel(self._look()[0])
+
     def _command(self, plan: SandboxPlan, birthplace: Path | None) -> list[str]:
         program, host, scratch, _, _ = self._look()
         plan.directory.mkdir(mode=0o700)
@@ -203,7 +218,9 @@ class OciDriver:
         scratch.prepare(plan)
         prepare_root(host, plan)
         etc_directories = write_etc(plan.directory / "etc", Path("/etc"), plan.network)
-        config = configuration(host, plan, etc_directories, scratch.kind, _cgroup(plan, birthplace))
+        cgroup = _cgroup(plan, birthplace)
+        is_own = self._has_own_kernel()
+        config = configuration(host, plan, etc_directories, scratch.kind, cgroup, has_own_kernel=is_own)
         (plan.directory / "config.json").write_bytes(msgspec.json.encode(config))
         words = [*_runtime(program, plan.directory), "run", "--bundle", str(plan.directory)]
         return scratch.launched([*words, plan.name], plan)
@@ -212,9 +229,12 @@ class OciDriver:
         """See `SandboxDriver.check`; makes a sandbox and lets it go."""
         *_, missing, _ = self._look()
         plan = SandboxPlan(f"check-{os.getpid()}", self._environments / f".check-{os.getpid()}", (), 128)
+        meeting = Meeting(0)
         try:
             self._known_size(plan.ephemeral_mib)
             words = self._command(plan, None)
+            if self._has_own_kernel():
+                meeting.open(plan.directory / "control")
             config = plan.directory / "config.json"
             content = msgspec.json.decode(config.read_bytes())
             content["process"]["args"].append("--probe")
@@ -223,6 +243,7 @@ class OciDriver:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SandboxError(f"cannot try {self._runtime}: {error}") from error
         finally:
+            meeting.close()
             self._delete(plan.directory, plan.name)
             remove_tree(plan.directory)
         if done.returncode != 0:
@@ -241,18 +262,32 @@ class OciDriver:
         """See `SandboxDriver.create`."""
         if self._known is None or not self._known[2].is_known(plan.ephemeral_mib):
             await in_thread(self._known_size, plan.ephemeral_mib)
-        _, _, scratch, _, ways = self._look()
+        _, host, scratch, _, ways = self._look()
         way = await ways.find(plan.network)
+        habitat = Habitat(Paths(), UID, GID, is_isolated=True)
+        memory_mib = scratch.memory_mib(plan)
 
-        def prepare(birthplace: Path | None) -> list[str]:
-            return way.launched(self._command(plan, birthplace))
+        def prepare(group: SandboxGroup) -> list[str]:
+            return way.launched(self._command(plan, group.birthplace))
 
         async def leave() -> None:
             await way.leave()
             _remove_groups(plan.name)
 
-        habitat = Habitat(Paths(), UID, GID, is_isolated=True)
-        site = Site(prepare, scratch.memory_mib(plan), leave)
+        if not self._has_own_kernel():
+            return await self._sandboxes.create(plan, watcher, habitat, Site(prepare, memory_mib, leave))
+        meeting = Meeting(_port(plan))
+
+        def prepare_meeting(group: SandboxGroup) -> list[str]:
+            words = prepare(group)
+            meeting.open(plan.directory / "control")
+            return surrounded(words, host.init, group, plan.network)
+
+        async def leave_meeting() -> None:
+            meeting.close()
+            await leave()
+
+        site = Site(prepare_meeting, memory_mib + _OWN_KERNEL_MIB, leave_meeting, meeting.greet)
         return await self._sandboxes.create(plan, watcher, habitat, site)
 
     async def sweep(self) -> int:
@@ -269,17 +304,23 @@ class OciDriver:
     def _delete(self, directory: Path, name: str) -> None:
         """Have the runtime end and forget a container; one that it does not know is no error."""
         program = shutil.which(self._runtime, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-        if program is None or not (directory / _STATE).is_dir():
-            return
+        if program is None or has_own_kernel(program) or not (directory / _STATE).is_dir():
+            return  # what has a kernel of its own is a few processes, found by cgroup and command line
         words = [*_runtime(program, directory), "delete", "--force", name]
         subprocess.run(words, capture_output=True, check=False, timeout=DELETE_WAIT_S, env={})
         _remove_groups(name)
 
 
+def _port(plan: SandboxPlan) -> int:
+    return 0 if plan.network == "host" else API_PORT
+
+
 def _runtime(program: str, directory: Path) -> list[str]:
     # Cgroups are the platform's; crun can be told so (and refuses hybrid hierarchies otherwise), runc cannot.
-    without = ["--cgroup-manager=disabled"] if Path(program).name.startswith("crun") else []
-    return [program, *without, "--root", str(directory / _STATE)]
+    words = ["--cgroup-manager=disabled"] if Path(program).name.startswith("crun") else []
+    if has_own_kernel(program):
+        words = list(OPTIONS)
+    return [program, *words, "--root", str(directory / _STATE)]
 
 
 def _remove_groups(name: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remora.sandbox.base import Sandbox, SandboxPlan, Watcher
+    from remora.sandbox.cgroups import SandboxGroup
     from remora.sandbox.hierarchies import CpuLimit
 
 WARNING = (
@@ -73,7 +74,7 @@ class ProcessDriver:
         program = init_program()
         habitat = Habitat(choose_paths(plan), messages.UNCHANGED, messages.UNCHANGED, is_isolated=False)
 
-        def command(_: Path | None) -> list[str]:
+        def command(_: SandboxGroup) -> list[str]:
             prepare(plan)
             # Relative, because the path of a unix socket is short; the working directory is where it belongs.
             return [str(program), "--subreaper", "--control", "control.sock", "--port", "0"]

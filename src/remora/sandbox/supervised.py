@@ -20,6 +20,7 @@ from remora.sandbox.channel import Channel
 from remora.sandbox.directory import remove_tree
 from remora.sandbox.launch import uncancelled
 from remora.sandbox.limits import process_limits
+from remora.sandbox.own_kernel import in_network, new_socket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -137,7 +138,19 @@ class SupervisedSandbox:
         """See `Sandbox.paths`."""
         return self._habitat.paths
 
+    @property
+    def _has_own_kernel(self) -> bool:
+        """True if its processes are none of this machine's, and sockets are made outside."""
+        return self._init.network >= 0
+
+    @property
+    def _has_freezer(self) -> bool:
+        """True if it is frozen by cgroup; a kernel of its own is not by one that would keep it from dying."""
+        return self._group.has_freezer and not (self._has_own_kernel and self._group.freezer_of_v1)
+
     def _enter_groups(self) -> None:
+        if self._has_own_kernel:
+            return
         descriptors, has_thaw = self._group.open_join_files()
         try:
             if descriptors:
@@ -192,7 +205,7 @@ class SupervisedSandbox:
         if self._is_frozen or self._is_ended:
             return
         self._is_frozen = True
-        if self._group.has_freezer:
+        if self._has_freezer:
             self._group.freeze()
         else:
             self._channel.send(messages.FREEZE)
@@ -202,7 +215,7 @@ class SupervisedSandbox:
         if not self._is_frozen:
             return
         self._is_frozen = False
-        if self._group.has_freezer:
+        if self._has_freezer:
             self._group.thaw()
         elif not self._is_ended:
             # Signals have arrived when the answer is there, not before.
@@ -211,7 +224,9 @@ class SupervisedSandbox:
     def memory_peak_bytes(self) -> int:
         """See `Sandbox.memory_peak_bytes`; without a memory cgroup only the moments of the calls are seen."""
         if self._group.has_memory:
-            return self._group.memory_peak_bytes()
+            peak_bytes = self._group.memory_peak_bytes()
+            # What a kernel of its own needs besides is none of the function's.
+            return min(peak_bytes, self._plan.memory_mib << 20) if self._has_own_kernel else peak_bytes
         # Born in the group, remora-init is frozen with it and cannot answer.
         is_able = not self._is_ended and not (self._is_frozen and self._group.birthplace)
         measured = self._channel.ask(messages.MEASURE, messages.Measured) if is_able else None
@@ -223,6 +238,9 @@ class SupervisedSandbox:
         """See `Sandbox.make_socket`."""
         if self._is_ended or self._closing is not None:
             raise ConnectionResetError(f"sandbox {self._plan.name} has ended")
+        if self._has_own_kernel:
+            await asyncio.sleep(0)  # who is cancelled gets none
+            return in_network(self._init.network, new_socket)
         made: asyncio.Future[socket.socket] = self._loop.create_future()
         self._sockets.append(made)
         self._channel.send(messages.MAKE_SOCKET)
@@ -287,7 +305,7 @@ class SupervisedSandbox:
         """Remora-init has let go: it is dying, and with it everything in its pid namespace. Wait for that."""
         self._is_ended = True
         self._refuse_sockets()
-        if self._is_frozen and self._group.has_freezer:
+        if self._is_frozen and self._has_freezer:
             self._is_frozen = False
             self._group.thaw()
         if self._closing is None:
@@ -325,8 +343,9 @@ class SupervisedSandbox:
         self._running.clear()
         for name in waiting:
             self._watcher.process_failed(name, errno.ECANCELED)
+        how = self._with_cause(KILLED) if running else KILLED
         for name, _ in running:
-            self._watcher.process_exited(name, KILLED)
+            self._watcher.process_exited(name, how)
         self._answer_rest()
 
     def _answer_rest(self) -> None:
