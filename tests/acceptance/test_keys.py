@@ -59,11 +59,17 @@ def guarded(data):
 
 
 @pytest.mark.slow
-def test_who_has_no_key_gets_nothing(guarded, monkeypatch):
+def test_who_has_no_key_gets_nothing(guarded, data, monkeypatch):
     node, key = guarded
     ours = client(node, "lambda", key)
     assert ours.list_functions()["Functions"] == []
     assert node.info["auth"] == "keys"
+    limited = new_key(data, "limited", "--policy", "arn:aws:iam::aws:policy/AWSLambda_FullAccess")
+    assert client(node, "lambda", limited).list_functions()["Functions"] == []
+    with pytest.raises(urllib.request.HTTPError, match="403") as caught:
+        environments(node, limited)
+    caught.value.close()
+    assert environments(node, key) == []
     wrong = key | {"aws_secret_access_key": "x"}
     assert refused(client(node, "lambda", wrong).list_functions)["Code"] == "InvalidSignatureException"
     unknown = {"aws_access_key_id": "AKIA0", "aws_secret_access_key": "x"}

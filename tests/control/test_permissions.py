@@ -211,6 +211,26 @@ def test_code_comes_only_from_buckets_that_may_be_read(guarded):
 
 
 @pytest.mark.slow
+def test_results_go_only_where_the_functions_role_may_send_them(guarded):
+    guarded.create("f", Role=f"{ROLE}/runner")
+    guarded.create("other")
+    maker = guarded.client_of("lambda", guarded.somebody("maker", allow("lambda:*", on=FUNCTION)))
+    other = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:other"
+    wanted = {"FunctionName": "f", "DestinationConfig": {"OnSuccess": {"Destination": other}}}
+    for change in (maker.put_function_event_invoke_config, maker.update_function_event_invoke_config):
+        assert refusal(change, **wanted) == (
+            400,
+            "InvalidParameterValueException",
+            f"The function's execution role does not have permissions to call InvokeFunction on {other}",
+        )
+    guarded.somebody("runner", allow("lambda:InvokeFunction", on=other))
+    maker.put_function_event_invoke_config(**wanted)
+    queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:q"
+    wanted["DestinationConfig"] = {"OnFailure": {"Destination": queue}}
+    maker.update_function_event_invoke_config(**wanted)
+
+
+@pytest.mark.slow
 def test_a_qualifier_that_an_operation_passes_over_opens_nothing(guarded):
     guarded.create(Publish=True)
     guarded.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1")

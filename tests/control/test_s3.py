@@ -176,6 +176,17 @@ def test_lists_come_in_pages(s3):
     assert refused(s3.list_objects_v2, Bucket="bucket", ContinuationToken="?")[1] == "InvalidArgument"
 
 
+def test_documents_that_define_entities_are_refused(node):
+    text = (
+        '<?xml version="1.0" encoding="{}"?><!DOCTYPE d [<!ENTITY a "k">]>'
+        "<Delete><Object><Key>&a;</Key></Object></Delete>"
+    )
+    for encoding in ("UTF-8", "UTF-16"):
+        body = text.format(encoding).encode(encoding)
+        status, _, answer = node.raw("POST", "/bucket?delete", body)
+        assert (status, b"MalformedXML" in answer) == (400, True)
+
+
 def test_many_are_deleted_at_once(s3):
     for name in ("a", "b", "c"):
         put(s3, name)

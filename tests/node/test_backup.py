@@ -30,6 +30,7 @@ def filled(tmp_path: Path) -> Path:
         s3 = node.client_of("s3")
         s3.create_bucket(Bucket="bucket")
         s3.put_object(Bucket="bucket", Key="k", Body=b"content")
+        node.client_of("ssm").put_parameter(Name="p", Value="secret", Type="SecureString")
     (data / "logs" / "group").mkdir(parents=True)
     (data / "logs" / "group" / "stream").write_text("a line\n")
     return data
@@ -56,6 +57,8 @@ def test_what_was_backed_up_is_restored(tmp_path, filled):
         assert node.client.invoke(FunctionName="f:1")["ExecutedVersion"] == "1"
         s3 = node.client_of("s3")
         assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"content"
+        found = node.client_of("ssm").get_parameter(Name="p", WithDecryption=True)["Parameter"]
+        assert found["Value"] == "secret"
 
 
 def test_what_is_secret_stays_so(tmp_path, filled):
@@ -68,6 +71,7 @@ def test_what_is_secret_stays_so(tmp_path, filled):
     assert archive.stat().st_mode & 0o777 == 0o600
     assert (again / "keys.json").stat().st_mode & 0o777 == 0o600
     assert (again / "remora.db").stat().st_mode & 0o777 == 0o600
+    assert (again / "vault.key").stat().st_mode & 0o777 == 0o600
     assert not (again / "keys.lock").exists()
     assert again.stat().st_mode & 0o777 == 0o755
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from remora.auth.policy import Question
 from remora.auth.sigv4 import SignatureError
+from remora.control.callers import Caller
 from remora.control.front_door import LAMBDA
 from remora.control.permissions.functions import needs_of_lambda
 from remora.control.permissions.neighbours import needs_of_neighbour
@@ -23,7 +24,7 @@ from remora.spec.errors import ApiError
 from remora.spec.lambda_api import Route
 
 if TYPE_CHECKING:
-    from remora.control.callers import Caller, Callers
+    from remora.control.callers import Callers
     from remora.control.context import Control
     from remora.control.permissions.base import Need
     from remora.http.exchange import Exchange
@@ -83,13 +84,15 @@ class Gate:
 
     def judge(self, caller: Caller, need: Need, exchange: Exchange) -> None:
         """
-        Check that the caller has one permission.
+        Check that the caller has one permission, or the role that needs it in the caller's place.
 
         Raises:
-            ApiError: AccessDeniedException.
+            ApiError: AccessDeniedException; InvalidParameterValueException if the role has not.
         """
         if not caller.is_limited:
             return
+        if need.role:
+            caller = Caller(need.role, need.role)
         context = {**need.context, **self._context(caller, exchange)}
         account = self._control.place.account
         question = Question(need.action, need.resource, caller.arn, account, context, caller.role)
@@ -98,7 +101,7 @@ class Gate:
         if why:
             what = f"perform: {need.action} on resource: {need.resource} {why}"
             text = need.refusal or f"User: {caller.arn} is not authorized to {what}"
-            raise ApiError("AccessDeniedException", text)
+            raise ApiError("InvalidParameterValueException" if need.role else "AccessDeniedException", text)
 
     def _context(self, caller: Caller, exchange: Exchange) -> dict[str, str]:
         """Return the condition keys that every request has."""

@@ -9,6 +9,7 @@ Source: AWS IAM user guide, "Policy evaluation logic", "Permissions boundaries",
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -87,6 +88,12 @@ def rights_of(view: View, place: Place, caller: Caller) -> Rights:
 def _statements(view: View, place: Place, policy: str) -> Sequence[Statement]:
     """Return the statements of a policy: JSON, or a managed one's ARN; what is not known has none."""
     if not policy.startswith("arn:"):
-        return statements(msgspec.json.decode(policy))
+        return _read(policy)
     own = view.policy_by_arn(place, policy)
-    return MANAGED.get(policy, ()) if own is None else statements(msgspec.json.decode(own.document))
+    return MANAGED.get(policy, ()) if own is None else _read(own.document)
+
+
+@lru_cache(1_024)
+def _read(document: str) -> Sequence[Statement]:
+    """Return the statements of a document, which nobody changes."""
+    return statements(msgspec.json.decode(document))

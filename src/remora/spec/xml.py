@@ -98,7 +98,7 @@ def parse(shapes: Mapping[str, Shape], shape: Shape, body: bytes) -> dict[str, A
     Raises:
         ApiError: SerializationException if it is no XML, or a value has the wrong type.
     """
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
+    if b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body:  # with zeros it would be UTF-16
         raise _malformed("a document type is not allowed")
     try:
         root = ET.fromstring(body)  # noqa: S314 - without a document type there are no entities

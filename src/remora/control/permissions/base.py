@@ -18,6 +18,7 @@ class Need(NamedTuple):
         policy: Statements of the resource's own policy.
         context: Condition keys of the request, in lower case.
         refusal: What AWS says if it is not granted, in place of the usual text; empty for that.
+        role: ARN of the role that needs it in place of the caller; empty if the caller does.
     """
 
     action: str
@@ -25,3 +26,4 @@ class Need(NamedTuple):
     policy: Sequence[Statement] = ()
     context: Mapping[str, str | tuple[str, ...]] = {}
     refusal: str = ""
+    role: str = ""

@@ -2,8 +2,9 @@
 What permissions requests to the Lambda API need: those for the operation, and for what it refers to.
 
 Whoever gives a function a role needs `iam:PassRole` for it, whoever gives it layers needs
-`lambda:GetLayerVersion` for them, and whoever takes code from a bucket `s3:GetObject`: nobody is to
-reach through a function what is out of reach otherwise.
+`lambda:GetLayerVersion` for them, and whoever takes code from a bucket `s3:GetObject`; and the role of a
+function whose results go to another one has to be allowed to invoke it: nobody is to reach through a function
+what is out of reach otherwise.
 
 Source: service authorization reference, "Actions, resources, and condition keys for AWS Lambda"; AWS Lambda
 Developer Guide, "Identity-based IAM policies for Lambda".
@@ -40,14 +41,10 @@ _ACTIONS: Final = {
 }
 """Operations whose permission is called otherwise."""
 _READ: Final = frozenset(
-    {"AddPermission", "CreateFunction", "CreateFunctionUrlConfig", "PublishLayerVersion", "TagResource"}
-    | {
-        "PutFunctionCodeSigningConfig",
-        "UntagResource",
-        "UpdateFunctionCode",
-        "UpdateFunctionConfiguration",
-        "UpdateFunctionUrlConfig",
-    }
+    {"AddPermission", "CreateFunction", "CreateFunctionUrlConfig", "PublishLayerVersion"}
+    | {"PutFunctionCodeSigningConfig", "PutFunctionEventInvokeConfig", "TagResource", "UntagResource"}
+    | {"UpdateFunctionCode", "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig"}
+    | {"UpdateFunctionUrlConfig"}
 )
 """Operations whose request has to be read to know what it needs."""
 _OF_QUALIFIED: Final = frozenset(
@@ -176,6 +173,25 @@ def _further(view: View, place: Place, function: str, request: Request) -> Itera
             f"GetObject for {where}. S3 Error Code: AccessDenied. S3 Error Message: Access Denied"
         )
         yield Need(f"s3:{action}", f"arn:aws:s3:::{where}", refusal=text)
+    yield from _destinations(view, place, request)
+
+
+def _destinations(view: View, place: Place, request: Request) -> Iterator[Need]:
+    """Go through the functions that a function's role has to be allowed to invoke: its results go there."""
+    for each in request.get("DestinationConfig", {}).values():
+        arn = each.get("Destination", "")
+        function = view.functions.get(resolve_function(place, request["FunctionName"]).name)
+        if ":lambda:" in arn and function is not None:
+            target = resolve_function(place, arn)
+            found = view.policies.get(target.name, {}).get(target.version)
+            yield Need(
+                "lambda:InvokeFunction",
+                place.function_arn(target.name, target.qualifier),
+                found.statements if found is not None else (),
+                refusal="The function's execution role does not have permissions to call InvokeFunction on "
+                f"{arn}",
+                role=function.latest.role,
+            )
 
 
 def _policy_of_layer(view: View, name: str, version: int | None) -> tuple[Statement, ...]:
