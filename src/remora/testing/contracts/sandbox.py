@@ -451,6 +451,56 @@ async def listener_is_reached_from_inside(bench: Bench) -> None:
             assert await living.ask(_CLIENT, living.sandbox.api_address) == "pong of ping\n"
 
 
+_RESPONDENT = """
+import signal, socket, sys
+host, port = sys.argv[1].split(":")
+peer = socket.create_connection((host, int(port)), 10)
+signal.signal(signal.SIGALRM, lambda *_: peer.sendall(b"!"))
+while word := peer.recv(1):
+    if word == b"t":
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+    peer.sendall(word.upper())
+"""
+
+
+async def what_was_frozen_goes_on(bench: Bench) -> None:
+    """What is said to the frozen is answered when they are thawed, not before; timers that were due ring."""
+    async with bench.sandbox() as living:
+        peers: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await peers.put((reader, writer))
+
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            await asyncio.start_server(accept, sock=living.sandbox.listener.dup()),
+        ):
+            output = living.begin("respondent", living.python(_RESPONDENT, living.sandbox.api_address))
+            reader, writer = await peers.get()
+            writer.write(b"t")
+            assert await reader.readexactly(1) == b"T"
+            # Given that it is frozen before its timer is due, and spoken to meanwhile
+            living.sandbox.freeze()
+            writer.write(b"a")
+            early = b""
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.7):
+                    early = await reader.read(1)
+            assert not early
+            # When it is thawed, then it answers, and the timer has rung once
+            living.sandbox.thaw()
+            assert sorted(await reader.readexactly(2)) == [ord("!"), ord("A")]
+            # And so every time, however quickly one follows the other
+            for _ in range(50):
+                living.sandbox.freeze()
+                writer.write(b"b")
+                living.sandbox.thaw()
+                assert await reader.readexactly(1) == b"B"
+            writer.close()
+            await writer.wait_closed()
+        os.close(output)
+
+
 async def memory_peak_is_seen(bench: Bench) -> None:
     """The memory peak is that of all processes together, and stays."""
     async with bench.sandbox() as living:
@@ -625,6 +675,7 @@ CHECKS: tuple[Callable[[Bench], Awaitable[None]], ...] = (
     kill_reaches_the_group,
     kill_all_reaches_everyone,
     frozen_processes_stand,
+    what_was_frozen_goes_on,
     listener_is_reached_from_inside,
     memory_peak_is_seen,
     memory_is_limited,
