@@ -63,5 +63,5 @@ def test_what_is_no_policy_is_refused(keys, tmp_path, content, text):
 
 
 def test_a_policy_of_aws_that_no_node_knows_is_refused(keys):
-    done = keys("create", "ci", "--policy", "arn:aws:iam::aws:policy/PowerUserAccess")
+    done = keys("create", "ci", "--policy", "arn:aws:iam::aws:policy/job-function/ViewOnlyAccess")
     assert (done.code, "a node knows AdministratorAccess" in done.err) == (2, True)

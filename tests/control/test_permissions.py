@@ -474,6 +474,21 @@ def test_a_key_may_do_what_its_policies_allow(guarded):
 
 
 @pytest.mark.slow
+def test_what_aws_allows_whoever_works_with_functions(guarded):
+    policy = "arn:aws:iam::aws:policy/AWSLambda_FullAccess"
+    worker = guarded.key("worker", policy)
+    its = guarded.client_of("lambda", worker)
+    its.create_function(**definition(guarded, Role=f"{ROLE}/any", Layers=[guarded.layer()]))
+    guarded.client_of("iam", worker).list_roles()
+    denied(guarded.client_of("iam", worker).create_role, RoleName="r", AssumeRolePolicyDocument=text_of())
+    denied(guarded.client_of("s3", worker).list_buckets)
+    power = guarded.key("power", "arn:aws:iam::aws:policy/PowerUserAccess")
+    guarded.client_of("s3", power).list_buckets()
+    denied(guarded.client_of("iam", power).create_role, RoleName="r", AssumeRolePolicyDocument=text_of())
+    denied(guarded.client_of("lambda", power).create_function, **definition(guarded, FunctionName="g"))
+
+
+@pytest.mark.slow
 def test_a_limited_key_assumes_roles_that_trust_it(guarded):
     guarded.somebody("r")
     may = guarded.client_of("sts", guarded.key("ann", text_of(allow("sts:AssumeRole"))))

@@ -8,22 +8,58 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-_WRITE_LOGS: Final = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]
+Statement = dict[str, Any]
+
+_WRITE_LOGS: Final = ("logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents")
+_READ_LOGS: Final = ("logs:Describe*", "logs:FilterLogEvents", "logs:Get*", "logs:List*")
+_LOOK_AT_LAMBDA: Final = (
+    *("cloudwatch:GetMetricData", "cloudwatch:ListMetrics", "iam:GetPolicy", "iam:GetPolicyVersion"),
+    *("iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies"),
+    *("iam:ListRoles", "logs:DescribeLogGroups"),
+)
 
 
-def _allow(*actions: str) -> list[dict[str, Any]]:
-    return [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}]
+def _allow(*actions: str, on: str = "*", **more: Any) -> Statement:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": on, **more}
 
 
-MANAGED: Final[dict[str, list[dict[str, Any]]]] = {
-    "arn:aws:iam::aws:policy/AdministratorAccess": _allow("*"),
-    "arn:aws:iam::aws:policy/AWSLambda_FullAccess": _allow("lambda:*", "logs:*", "cloudwatch:*"),
-    "arn:aws:iam::aws:policy/AWSLambda_ReadOnlyAccess": _allow("lambda:Get*", "lambda:List*"),
-    "arn:aws:iam::aws:policy/AmazonS3FullAccess": _allow("s3:*"),
-    "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess": _allow("s3:Get*", "s3:List*"),
-    "arn:aws:iam::aws:policy/AmazonSSMReadOnlyAccess": _allow("ssm:Get*", "ssm:Describe*"),
-    "arn:aws:iam::aws:policy/CloudWatchLogsFullAccess": _allow("logs:*"),
-    "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole": _allow(*_WRITE_LOGS),
-    "arn:aws:iam::aws:policy/service-role/AWSLambdaRole": _allow("lambda:InvokeFunction"),
+_LAMBDA_LOGS: Final = _allow(
+    *("logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents"),
+    on="arn:aws:logs:*:*:log-group:/aws/lambda/*",
+)
+_PASS_TO_LAMBDA: Final = _allow(
+    "iam:PassRole", Condition={"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+)
+_BY_NAME: Final[dict[str, list[Statement]]] = {
+    "AdministratorAccess": [_allow("*")],
+    "AWSLambdaExecute": [
+        _allow("logs:*", on="arn:aws:logs:*:*:*"),
+        _allow("s3:GetObject", "s3:PutObject", on="arn:aws:s3:::*"),
+    ],
+    "AWSLambda_FullAccess": [_allow(*_LOOK_AT_LAMBDA, "lambda:*"), _PASS_TO_LAMBDA, _LAMBDA_LOGS],
+    "AWSLambda_ReadOnlyAccess": [_allow(*_LOOK_AT_LAMBDA, "lambda:Get*", "lambda:List*"), _LAMBDA_LOGS],
+    "AmazonS3FullAccess": [_allow("s3:*")],
+    "AmazonS3ReadOnlyAccess": [_allow("s3:Describe*", "s3:Get*", "s3:List*")],
+    "AmazonSSMFullAccess": [_allow("logs:*", "ssm:*")],
+    "AmazonSSMReadOnlyAccess": [_allow("ssm:Describe*", "ssm:Get*", "ssm:List*")],
+    "CloudWatchLogsFullAccess": [_allow("logs:*")],
+    "CloudWatchLogsReadOnlyAccess": [_allow(*_READ_LOGS)],
+    "CloudWatchReadOnlyAccess": [
+        _allow("cloudwatch:Describe*", "cloudwatch:Get*", "cloudwatch:List*", *_READ_LOGS)
+    ],
+    "IAMFullAccess": [_allow("iam:*")],
+    "IAMReadOnlyAccess": [_allow("iam:Get*", "iam:List*")],
+    "PowerUserAccess": [
+        {"Effect": "Allow", "NotAction": ["account:*", "iam:*", "organizations:*"], "Resource": "*"},
+        _allow("iam:ListRoles"),
+    ],
+    "service-role/AWSLambdaBasicExecutionRole": [_allow(*_WRITE_LOGS)],
+    "service-role/AWSLambdaDynamoDBExecutionRole": [_allow(*_WRITE_LOGS)],
+    "service-role/AWSLambdaKinesisExecutionRole": [_allow(*_WRITE_LOGS)],
+    "service-role/AWSLambdaRole": [_allow("lambda:InvokeFunction")],
+    "service-role/AWSLambdaSQSQueueExecutionRole": [_allow(*_WRITE_LOGS)],
+    "service-role/AWSLambdaVPCAccessExecutionRole": [_allow(*_WRITE_LOGS)],
 }
+
+MANAGED: Final = {f"arn:aws:iam::aws:policy/{name}": policy for name, policy in _BY_NAME.items()}
 """Statements by the policy's ARN."""
