@@ -24,6 +24,7 @@ ROLE = "arn:aws:iam::000000000000:role/r"
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:f"
 LAYER = "arn:aws:lambda:us-east-1:000000000000:layer:l:1"
 TRUST = '{"Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}'
+OWN = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"lambda:*","Resource":"*"}]}'
 POLICY = (
     '{"Version":"2012-10-17","Statement":[{"Sid":"t","Effect":"Allow","Principal":"*",'
     f'"Action":"lambda:InvokeFunction","Resource":"{FUNCTION}"}}]}}'
@@ -122,7 +123,7 @@ def scenario(control: Control) -> list[Step]:
     return [
         of_role("CreateRole", AssumeRolePolicyDocument=TRUST),
         of_role("TagRole", Tags=[{"Key": "a", "Value": "b"}]),
-        of_role("PutRolePolicy", PolicyName="p", PolicyDocument=TRUST),
+        of_role("PutRolePolicy", PolicyName="p", PolicyDocument=OWN),
         of_role("AttachRolePolicy", PolicyArn=managed),
         lambda: sts.assume_role({"RoleArn": ROLE, "RoleSessionName": "s"}, exchange),
         lambda: ssm.put_parameter({"Name": "p", "Value": "1", "Type": "String"}),
