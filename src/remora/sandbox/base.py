@@ -188,7 +188,7 @@ class Sandbox(Protocol):
         """Kill (SIGKILL) every process but pid 1, whatever group it moved to; the watcher hears `emptied`."""
 
     def freeze(self) -> None:
-        """Take the CPU from every process inside. Repeated calls: no effect."""
+        """Take the CPU from every process inside, in a moment. Repeated calls: no effect."""
 
     def thaw(self) -> None:
         """Give it back; when this returns, processes can run. Repeated calls: no effect."""
