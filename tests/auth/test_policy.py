@@ -133,6 +133,46 @@ def test_keys_with_several_values(condition, verdict):
     assert judge([statement(Condition=condition)], asked) is verdict
 
 
+@pytest.mark.parametrize(
+    ("resource", "asked", "verdict"),
+    [
+        ("arn:b/${aws:username}/*", "arn:b/ann/x", Verdict.ALLOW),
+        ("arn:b/${AWS:UserName}/*", "arn:b/bob/x", Verdict.SILENT),
+        ("arn:b/${aws:username}/*", "arn:b/${aws:username}/x", Verdict.SILENT),
+        ("arn:b/${aws:PrincipalTag/team}/*", "arn:b//x", Verdict.SILENT),
+        ("arn:b/${aws:PrincipalTag/team, 'none'}/*", "arn:b/none/x", Verdict.ALLOW),
+        ("arn:b/${*}", "arn:b/*", Verdict.ALLOW),
+        ("arn:b/${*}", "arn:b/x", Verdict.SILENT),
+        ("arn:b/${$}{x}", "arn:b/${x}", Verdict.ALLOW),
+        (["arn:c", "arn:b/${aws:username}/*"], "arn:b/ann/", Verdict.ALLOW),
+    ],
+)
+def test_variables_stand_for_values_of_the_request(resource, asked, verdict):
+    question = ASKED._replace(resource=asked, context={"aws:username": "ann"})
+    assert judge([statement(resource=resource)], question) is verdict
+
+
+def test_what_a_variable_stands_for_is_no_pattern():
+    star = ASKED._replace(resource="arn:b/ann/x", context={"aws:username": "*"})
+    assert judge([statement(resource="arn:b/${aws:username}/*")], star) is Verdict.SILENT
+    assert (
+        judge([statement(resource="arn:b/${aws:username}/*")], star._replace(resource="arn:b/*/x"))
+        is Verdict.ALLOW
+    )
+    like = {"StringLike": {"s3:prefix": "${aws:username}/*"}}
+    listed = ASKED._replace(context={"aws:username": "ann", "s3:prefix": "ann/x"})
+    assert judge([statement(Condition=like)], listed) is Verdict.ALLOW
+    assert (
+        judge([statement(Condition=like)], listed._replace(context={"s3:prefix": "ann/x"})) is Verdict.SILENT
+    )
+    equal = {"StringEquals": {"s3:prefix": "${aws:username}"}}
+    same = ASKED._replace(context={"aws:username": "a*", "s3:prefix": "a*"})
+    assert judge([statement(Condition=equal)], same) is Verdict.ALLOW
+    # A Deny for somebody who is not known is one.
+    denied = statement("Deny", resource="arn:b/${aws:username}")
+    assert judge([statement(), denied], ASKED) is Verdict.DENY
+
+
 def test_a_date_without_a_zone_is_in_utc(monkeypatch):
     monkeypatch.setenv("TZ", "Pacific/Auckland")
     time.tzset()

@@ -13,7 +13,7 @@ import ipaddress
 import re
 from datetime import UTC, datetime
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _applies(
         return None
     parts = (
         _names(statement, "Action", question.action.lower(), str.lower),
-        _names(statement, "Resource", question.resource, str),
+        _names(statement, "Resource", question.resource, partial(_expand, context=question.context)),
         is_for(statement, question),
         _holds(statement.get("Condition", {}), question),
     )
@@ -126,14 +126,18 @@ def _applies(
     return None if None in parts else True
 
 
-def _names(statement: Statement, member: str, asked: str, prepare: Callable[[str], str]) -> bool | None:
+def _names(
+    statement: Statement, member: str, asked: str, prepare: Callable[[str], str | None]
+) -> bool | None:
     """Tell if `member` names what is asked for, or its opposite does not."""
     wanted, unwanted = _texts(statement.get(member)), _texts(statement.get(f"Not{member}"))
     if (member in statement) == (f"Not{member}" in statement) or wanted is None or unwanted is None:
         return None
-    if member in statement:
-        return any(_is_like(asked, prepare(pattern)) for pattern in wanted)
-    return not any(_is_like(asked, prepare(pattern)) for pattern in unwanted)
+    patterns = [prepare(pattern) for pattern in (wanted if member in statement else unwanted)]
+    is_named = any(pattern is not None and _is_like(asked, pattern) for pattern in patterns)
+    if None in patterns and not is_named:
+        return None
+    return is_named is (member in statement)
 
 
 def _texts(value: Any) -> list[str] | None:
@@ -142,9 +146,40 @@ def _texts(value: Any) -> list[str] | None:
     return found if all(isinstance(each, str) for each in found) else None
 
 
+_VARIABLE: Final = re.compile(r"\$\{([^}]*)\}")
+_AS_THEY_ARE: Final = {"*": "\ue000", "?": "\ue001", "$": "$"}
+"""What stands for wildcards that are none, as they come from a variable."""
+_BACK: Final = str.maketrans({mark: character for character, mark in _AS_THEY_ARE.items()})
+_AWAY: Final = str.maketrans(_AS_THEY_ARE)
+
+
+def _expand(text: str, context: Mapping[str, str | tuple[str, ...]]) -> str | None:
+    """
+    Put the values of variables in their places: `${aws:username}`, `${aws:username, 'nobody'}`, `${*}`.
+
+    None if a variable has no value, or several.
+    """
+    if "${" not in text:
+        return text
+    missing: list[str] = []
+
+    def value(match: re.Match[str]) -> str:
+        name, _, default = match[1].partition(",")
+        if name in _AS_THEY_ARE:
+            return _AS_THEY_ARE[name]
+        found = context.get(name.strip().lower()) or default.strip().strip("'")
+        if not found or not isinstance(found, str):
+            missing.append(name)
+            return ""
+        return found.translate(_AWAY)
+
+    expanded = _VARIABLE.sub(value, text)
+    return None if missing else expanded
+
+
 @lru_cache(maxsize=4096)
 def _pattern(text: str) -> re.Pattern[str]:
-    parts = (".*" if c == "*" else "." if c == "?" else re.escape(c) for c in text)
+    parts = (".*" if c == "*" else "." if c == "?" else re.escape(c.translate(_BACK)) for c in text)
     return re.compile("".join(parts), re.DOTALL)
 
 
@@ -316,8 +351,12 @@ def _holds_for(
         return may_lack or how == "ForAllValues" or (not how and not is_wanted)
     if not how and len(values) > 1:
         return None
+    expanded = [_expand(each, context) for each in wanted]
+    if None in expanded:
+        return None
+    patterns = [each if test is _is_like else each.translate(_BACK) for each in expanded if each is not None]
     try:
-        held = [any(test(value, each) for each in wanted) == is_wanted for value in values]
+        held = [any(test(value, each) for each in patterns) == is_wanted for value in values]
     except ValueError:
         return None
     return any(held) if how == "ForAnyValue" else all(held)

@@ -114,6 +114,7 @@ class Gate:
             "aws:principaltype": "AssumedRole" if caller.role else "User",
             "aws:requestedregion": place.region,
             "aws:securetransport": "false",
+            "aws:userid": caller.user_id,
             "aws:useragent": (exchange.header(b"user-agent") or b"").decode("latin-1"),
         }
         if exchange.peer:
