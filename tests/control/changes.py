@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from remora.control.operations.call import Call
 from remora.control.operations.offered import HANDLERS
 from remora.control.services.iam import Iam
+from remora.control.services.iam_policies import Policies
 from remora.control.services.s3 import S3
 from remora.control.services.ssm import Ssm
 from remora.control.services.sts import Sts
@@ -23,6 +24,8 @@ Step = "Callable[[], Awaitable[object]]"
 ROLE = "arn:aws:iam::000000000000:role/r"
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:f"
 LAYER = "arn:aws:lambda:us-east-1:000000000000:layer:l:1"
+PROFILE = "arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/0123456789"
+MANAGED = "arn:aws:iam::000000000000:policy/m"
 TRUST = '{"Statement":[{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]}'
 OWN = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"lambda:*","Resource":"*"}]}'
 POLICY = (
@@ -101,6 +104,26 @@ class Objects:
         await self.send(b"DELETE", b"/bucket/large", b"", b"uploadId=" + self._upload)()
 
 
+class Signing:
+    """What is done to configurations of code signing."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._arn = ""
+
+    async def create(self) -> None:
+        """Make one."""
+        request = {"AllowedPublishers": {"SigningProfileVersionArns": [PROFILE]}}
+        reply = await HANDLERS["CreateCodeSigningConfig"](self._control, Call(request, "http://x"))
+        self._arn = reply["CodeSigningConfig"]["CodeSigningConfigArn"]
+
+    def with_it(self, name: str, **request: Any) -> Step:
+        """Do something with it."""
+        return lambda: HANDLERS[name](
+            self._control, Call({"CodeSigningConfigArn": self._arn, **request}, "http://x")
+        )
+
+
 def scenario(control: Control) -> list[Step]:
     """Return the steps, to be done in turn."""
 
@@ -108,7 +131,11 @@ def scenario(control: Control) -> list[Step]:
         return lambda: HANDLERS[name](control, Call(request, "http://x"))
 
     iam, ssm, sts, objects = Iam(control), Ssm(control), Sts(control), Objects(control)
+    policies, signing = Policies(control), Signing(control)
     exchange = Request(b"POST", b"/")
+
+    def of_policy(name: str, **request: Any) -> Step:
+        return lambda: policies.handlers()[name]({"PolicyArn": MANAGED, **request}, exchange)
 
     def of_role(name: str, **request: Any) -> Step:
         return lambda: iam.handlers()[name]({"RoleName": "r", **request}, exchange)
@@ -125,6 +152,13 @@ def scenario(control: Control) -> list[Step]:
         of_role("TagRole", Tags=[{"Key": "a", "Value": "b"}]),
         of_role("PutRolePolicy", PolicyName="p", PolicyDocument=OWN),
         of_role("AttachRolePolicy", PolicyArn=managed),
+        of_policy("CreatePolicy", PolicyName="m", PolicyDocument=OWN),
+        of_policy("CreatePolicyVersion", PolicyDocument=OWN, SetAsDefault=True),
+        of_policy("SetDefaultPolicyVersion", VersionId="v1"),
+        of_policy("DeletePolicyVersion", VersionId="v2"),
+        of_policy("TagPolicy", Tags=[{"Key": "a", "Value": "b"}]),
+        of_policy("UntagPolicy", TagKeys=["a"]),
+        of_policy("DeletePolicy"),
         lambda: sts.assume_role({"RoleArn": ROLE, "RoleSessionName": "s"}, exchange),
         lambda: ssm.put_parameter({"Name": "p", "Value": "1", "Type": "String"}),
         lambda: ssm.put_parameter({"Name": "p", "Value": "2", "Overwrite": True}),
@@ -135,6 +169,11 @@ def scenario(control: Control) -> list[Step]:
         call("AddPermission", **live, **statement),
         call("AddPermission", **f, **statement),
         call("PutResourcePolicy", ResourceArn=FUNCTION, Policy=POLICY),
+        signing.create,
+        signing.with_it("UpdateCodeSigningConfig", Description="d"),
+        signing.with_it("PutFunctionCodeSigningConfig", **f),
+        call("DeleteFunctionCodeSigningConfig", **f),
+        signing.with_it("DeleteCodeSigningConfig"),
         call("TagResource", Resource=FUNCTION, Tags={"a": "b"}),
         call("CreateFunctionUrlConfig", **live, AuthType="NONE"),
         call("UpdateFunctionUrlConfig", **live, AuthType="AWS_IAM"),
