@@ -49,3 +49,9 @@ def test_a_token_tells_role_and_end():
     assert Sessions(b"x" * 32).read(issued.access_key, issued.token) is None
     for garbage in ("", "x", "====", issued.token[:-4], issued.token[4:], issued.token + "AAAA"):
         assert sessions.read(issued.access_key, garbage) is None
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".keys-left").write_text("[half")
+    KeyFile(tmp_path / "keys.json").create("ann", "2026-01-01T00:00:00Z")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["keys.json", "keys.lock"]

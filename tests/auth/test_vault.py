@@ -37,6 +37,14 @@ def test_a_key_that_is_gone_is_not_made_anew_to_open(tmp_path):
     (tmp_path / "key").write_bytes(b"short")
     with pytest.raises(VaultError, match="is damaged"):
         Vault(tmp_path / "key").seal("secret", "name")
+    with pytest.raises(FileNotFoundError):
+        Vault(tmp_path / "gone" / "key").seal("secret", "name")
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".vault-left").write_bytes(b"half")
+    Vault(tmp_path / "key").seal("secret", "name")
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_many_at_once_seal_with_one_key(tmp_path):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from remora.kit.files import new_file
+from remora.kit.files import new_file, remove_unfinished
 from remora.kit.ids import random_hex
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class KeyFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
+                remove_unfinished(self._path.parent, ".keys-")
                 keys = change(self.all())
                 with new_file(self._path.parent, ".keys-") as new:
                     new.file.write(msgspec.json.format(msgspec.json.encode(keys), indent=1))

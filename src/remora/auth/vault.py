@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from remora.kit.files import new_file
+from remora.kit.files import new_file, remove_unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,8 @@ class Vault:
             name: What it belongs to; has to be given again to open it.
 
         Raises:
-            VaultError: If there is no key, and none can be written.
+            VaultError: If the key is damaged, or cannot be read.
+            OSError: If there is none, and the disk cannot take one.
         """
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._known(may_make=True).encrypt(nonce, text.encode(), name.encode())
@@ -80,11 +81,12 @@ class Vault:
             return self._cipher
 
     def _read(self, *, may_make: bool) -> bytes:
+        if may_make and not self._path.exists():
+            remove_unfinished(self._path.parent, ".vault-")
+            with new_file(self._path.parent, ".vault-") as new:
+                new.file.write(AESGCM.generate_key(_KEY_BYTES * 8))
+                new.path = self._path
         try:
-            if may_make and not self._path.exists():
-                with new_file(self._path.parent, ".vault-") as new:
-                    new.file.write(AESGCM.generate_key(_KEY_BYTES * 8))
-                    new.path = self._path
             key = self._path.read_bytes()
         except OSError as error:
             raise VaultError(f"the key in {self._path} cannot be had: {error.strerror}") from error

@@ -54,6 +54,18 @@ def new_file(directory: Path, prefix: str) -> Iterator[NewFile]:
     sync_directory(directory)
 
 
+def remove_unfinished(directory: Path, prefix: str) -> None:
+    """
+    Remove what killed processes left of files; the caller sees to it that nobody writes one now.
+
+    Args:
+        directory: Where.
+        prefix: As for `new_file`.
+    """
+    for path in directory.glob(f"{prefix}*"):
+        path.unlink(missing_ok=True)
+
+
 def sync_directory(directory: Path) -> None:
     """Make renames in `directory` survive a power failure."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
