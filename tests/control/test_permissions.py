@@ -185,6 +185,18 @@ def test_conditions_name_the_layers_that_a_function_may_have(guarded):
     denied(its.create_function, **definition(guarded, Layers=[guarded.layer("other")]))
     its.create_function(**definition(guarded, Layers=[arn]))
     its.create_function(**definition(guarded, FunctionName="g"))
+    # Another way to write an ARN is no way around a Deny.
+    kept = f"arn:aws:lambda:us-east-1:{ACCOUNT}:layer:l:*"
+    for name, refusing in (
+        ("by-resource", deny("lambda:GetLayerVersion", on=kept)),
+        (
+            "by-key",
+            deny("*") | {"Condition": {"ForAnyValue:StringLike": {"lambda:Layer": kept}}},
+        ),
+    ):
+        its = guarded.client_of("lambda", guarded.somebody(name, allow("*"), refusing))
+        for written in (arn, arn.replace("arn:aws:", "arn:aws-us-gov:"), arn.removesuffix("1") + "01"):
+            denied(its.create_function, **definition(guarded, FunctionName="h", Layers=[written]))
 
 
 @pytest.mark.slow

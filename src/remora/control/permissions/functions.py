@@ -82,6 +82,8 @@ async def needs_of_lambda(control: Control, exchange: Exchange) -> list[Need]:
             request = await asyncio.to_thread(control.api.parse, *parts)
     view, place = control.state.view, control.place
     resource, policy, tags = _resource(view, place, name, {**request, **_named(route, exchange.query)})
+    if "Layers" in request:  # however they are written, they are named as policies name them
+        request = {**request, "Layers": [_layer_arn(place, arn) for arn in request["Layers"]]}
     first = Need(f"lambda:{_ACTIONS.get(name, name)}", resource, policy, {**tags, **_context(request)})
     return [first, *_further(view, place, resource, request)]
 
@@ -192,6 +194,12 @@ def _destinations(view: View, place: Place, request: Request) -> Iterator[Need]:
                 f"{arn}",
                 role=function.latest.role,
             )
+
+
+def _layer_arn(place: Place, text: str) -> str:
+    """Return the ARN of a layer version as the node itself writes it, if the layer can be one of its own."""
+    layer = parse_layer(text)
+    return place.layer_arn(layer.name, layer.version) if layer.account == place.account else text
 
 
 def _policy_of_layer(view: View, name: str, version: int | None) -> tuple[Statement, ...]:
