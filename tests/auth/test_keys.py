@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -29,6 +32,46 @@ def test_nothing_is_lost_between_those_who_make_keys_at_once(tmp_path):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda n: KeyFile(tmp_path / "keys.json").create(f"k{n}", ""), range(40)))
     assert {key.name for key in KeyFile(tmp_path / "keys.json").all()} == {f"k{n}" for n in range(40)}
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from remora.auth.keys import KeyFile
+left = int(sys.argv[1])
+def counted(call):
+    def wrapper(*arguments, **options):
+        global left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+    return wrapper
+os.fsync, os.open, Path.rename = counted(os.fsync), counted(os.open), counted(Path.rename)
+KeyFile(Path(sys.argv[2])).create("new", "")
+os.write(1, b"kept")
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_the_keys_are_the_former_or_the_new_ones(tmp_path):
+    path = tmp_path / "keys.json"
+    keys = KeyFile(path)
+    keys.create("old", "")
+    for step in range(1, 100):
+        before = [key.name for key in keys.all()]
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(step), str(path)], stdout=subprocess.PIPE, check=False
+        )
+        names = [key.name for key in keys.all()]
+        assert names in (before, [*before, "new"])
+        if done.stdout:
+            assert names == [*before, "new"]
+            break
+        assert done.returncode == -signal.SIGKILL
+    assert step > 4
+    # What the kills left went with the next change.
+    assert {each.name for each in tmp_path.iterdir()} == {"keys.json", "keys.lock"}
 
 
 def test_a_damaged_file_is_named(tmp_path):
