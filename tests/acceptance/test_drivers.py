@@ -1,7 +1,6 @@
 """The heart of it without isolation, and without any right on the machine."""
 
 import json
-import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,9 @@ from .nodes import PATIENCE_S, ROOTLESS, eventually, unique
 from .packages import PROBE, RUNTIME, SHELL, actors, extension, zip_directory, zip_of
 
 HERE = Path(__file__).parent
-WITHOUT_RIGHTS = ROOTLESS if os.geteuid() == 0 else ()
 KINDS = {
     "process": (("--driver", "process"), ()),
-    "rootless": (("--driver", "bubblewrap"), WITHOUT_RIGHTS),
+    "rootless": (("--driver", "bubblewrap"), ROOTLESS),
 }
 pytestmark = pytest.mark.slow
 
@@ -139,7 +137,7 @@ def test_many_at_once(node, function):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("arguments", "prefix"),
-    [*KINDS.values(), (("--driver", "process"), WITHOUT_RIGHTS)],
+    [*KINDS.values(), (("--driver", "process"), ROOTLESS)],
     ids=[*KINDS, "process-rootless"],
 )
 def test_after_kill_9_nothing_is_left(start, data, arguments, prefix):

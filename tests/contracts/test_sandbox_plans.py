@@ -13,7 +13,7 @@ import pytest
 from remora.sandbox import messages
 from remora.sandbox.base import Exit, Mount, SandboxPlan
 from remora.sandbox.bubblewrap import command
-from remora.sandbox.cgroups import NodeGroup, group_name, leftover_groups, sweep_groups
+from remora.sandbox.cgroups import NodeGroup, group_name, leftover_groups, remove_empty_parents, sweep_groups
 from remora.sandbox.hierarchies import (
     CONTROLS,
     Hierarchy,
@@ -268,9 +268,10 @@ def test_a_group_of_version_2_is_made_frozen_and_measured(tmp_path):
     rules = Rules("strict", "io.weight")
     node = NodeGroup(parent.name, [Hierarchy(2, tmp_path, tmp_path, everything)], is_root=True, rules=rules)
     assert node.missing == ()
-    group = node.create("e1", 256)
+    group = node.create("e1", 256, 768)
     assert (parent / "cgroup.subtree_control").read_text().startswith("+")
-    assert (parent / "e1" / "memory.max").read_text() == str(256 * 1024 * 1024)
+    assert (parent / "e1" / "memory.max").read_text() == str(768 * 1024 * 1024)
+    assert (parent / "e1" / "cpu.weight").read_text() == "14", "of the memory size, not of the limit"
     assert (parent / "e1" / "cpu.max").read_text() == "2894 20000"
     assert (parent / "e1" / "io.weight").read_text() == "14"
     assert group.birthplace == parent / "e1"
@@ -343,6 +344,19 @@ def test_empty_leftover_groups_are_removed_with_their_parent(tmp_path):
     assert leftover_groups(hierarchies, tmp_path / "others") == {}
     assert asyncio.run(sweep_groups(found["e1"]))
     assert not parent.exists()
+
+
+def test_a_parent_whose_groups_an_oci_runtime_has_removed_goes_too(tmp_path):
+    hierarchies = [Hierarchy(2, tmp_path, tmp_path / "a.scope", frozenset({"freezer"}))]
+    empty = tmp_path / group_name(tmp_path / "environments", "old")
+    living = tmp_path / "a.scope" / group_name(tmp_path / "environments", "new")
+    foreign = tmp_path / group_name(tmp_path / "others", "old")
+    for directory in (empty, living / "e1", foreign):
+        directory.mkdir(parents=True)
+    remove_empty_parents(hierarchies, tmp_path / "environments")
+    assert not empty.exists()
+    assert living.exists()
+    assert foreign.exists()
 
 
 def test_a_start_is_encoded_as_remora_init_reads_it():

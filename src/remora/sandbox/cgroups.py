@@ -288,9 +288,14 @@ class NodeGroup:
         directory.mkdir(exist_ok=True)
         _apply(directory, plan_settings(control, version, memory_mib, self._rules))
 
-    def create(self, name: str, memory_mib: int) -> SandboxGroup:
+    def create(self, name: str, memory_mib: int, limit_mib: int = 0) -> SandboxGroup:
         """
         Make the groups of one sandbox, limited and empty.
+
+        Args:
+            name: The sandbox's.
+            memory_mib: The function's memory size, which shares of CPU and disk follow.
+            limit_mib: What all processes together may use; 0: the same.
 
         Raises:
             SandboxError: If the kernel refused what it had allowed before; nothing is left behind.
@@ -300,7 +305,8 @@ class NodeGroup:
             for control, (hierarchy, parent) in self._parents.items():
                 directory = parent / name
                 directories[control] = (hierarchy.version, directory)
-                self._make(control, hierarchy.version, parent, directory, memory_mib)
+                size_mib = limit_mib or memory_mib if control == "memory" else memory_mib
+                self._make(control, hierarchy.version, parent, directory, size_mib)
             return SandboxGroup(name, directories)
         except OSError as error:
             for _, directory in directories.values():
@@ -320,6 +326,15 @@ def leftover_groups(hierarchies: list[Hierarchy], environments: Path) -> dict[st
         for group in base.glob(f"remora-*-{digest_of(environments)}/*/"):
             found.setdefault(group.name, set()).add(group)
     return found
+
+
+def remove_empty_parents(hierarchies: list[Hierarchy], environments: Path) -> None:
+    """Remove what a node's groups were in, where an OCI runtime has removed the groups themselves."""
+    bases = {base for hierarchy in hierarchies for base in (hierarchy.root, *possible_bases(hierarchy))}
+    for base in bases:
+        for parent in base.glob(f"remora-*-{digest_of(environments)}/"):
+            with contextlib.suppress(OSError):  # somebody lives in it
+                parent.rmdir()
 
 
 async def remove_groups(directories: set[Path], thaw_files: tuple[str, ...]) -> bool:

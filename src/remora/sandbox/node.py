@@ -15,6 +15,7 @@ from remora.sandbox.cgroups import (
     NodeGroup,
     group_name,
     leftover_groups,
+    remove_empty_parents,
     sweep_groups,
 )
 from remora.sandbox.delegation import enter_own_scope
@@ -148,7 +149,7 @@ class SandboxesOfNode:
         group: SandboxGroup | None = None
         init: launch.Init | None = None
         try:
-            group = self._group().create(plan.name, site.memory_mib)
+            group = self._group().create(plan.name, plan.memory_mib, site.memory_mib)
             argv, control = site.prepare(group), plan.directory / "control"
             init = await launch.launch(argv, control, self._tasks, group.birthplace, site.greet)
             forget = functools.partial(self._forget, plan, site)
@@ -190,4 +191,5 @@ class SandboxesOfNode:
                 await launch.finish_leftover(directories[name] / "control")
                 await in_thread(remove_tree, directories[name])
             swept += not name.startswith(".")
+        remove_empty_parents(self._hierarchies, self._environments)
         return swept

@@ -268,7 +268,8 @@ class OciDriver:
         memory_mib = scratch.memory_mib(plan)
 
         def prepare(group: SandboxGroup) -> list[str]:
-            return way.launched(self._command(plan, group.birthplace))
+            # A frozen runtime does not notice that the node died.
+            return [str(host.init), "--leash", "--", *way.launched(self._command(plan, group.birthplace))]
 
         async def leave() -> None:
             await way.leave()
@@ -279,7 +280,7 @@ class OciDriver:
         meeting = Meeting(_port(plan))
 
         def prepare_meeting(group: SandboxGroup) -> list[str]:
-            words = prepare(group)
+            words = way.launched(self._command(plan, group.birthplace))
             meeting.open(plan.directory / "control")
             return surrounded(words, host.init, group, plan.network)
 

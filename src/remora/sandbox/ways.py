@@ -90,7 +90,12 @@ class ThroughPasta:
 
     def launched(self, command: Sequence[str]) -> list[str]:
         """See `Way.launched`."""
-        return [self._pasta, *_PASTA, "--", str(self._launcher), "--closed", "--", *command]
+        leash = [
+            str(self._launcher),
+            "--leash",
+            "--",
+        ]  # frozen, bubblewrap does not notice that the node died
+        return [*leash, self._pasta, *_PASTA, "--", str(self._launcher), "--closed", "--", *command]
 
     async def leave(self) -> None:
         """See `Way.leave`."""
