@@ -392,6 +392,7 @@ def test_they_survive_a_restart(tmp_path, running):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # it starts two dozen interpreters
 def test_the_aws_command_deploys_from_a_bucket(node, tmp_path):
     """The sequence of a deployment with role, bucket, layer, version and alias, one command each."""
     (tmp_path / "code.zip").write_bytes(node.zip())
