@@ -768,8 +768,15 @@ static void accept_platform(void) {
 
 /* ---- setting up ------------------------------------------------------------------------------------------- */
 
+/* Or standard input is a socket that the platform has bound, where nobody inside may remove it. */
 static void find_platform(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (!strcmp(settings.control, "-")) {
+        control_fd = fcntl(0, F_DUPFD_CLOEXEC, 3);
+        if (control_fd < 0 || fcntl(control_fd, F_SETFL, O_NONBLOCK) < 0 || listen(control_fd, 8) < 0)
+            die("cannot listen on the control socket that was given");
+        return;
+    }
     if (strlen(settings.control) >= sizeof address.sun_path) {
         errno = ENAMETOOLONG;
         die("control socket %s", settings.control);

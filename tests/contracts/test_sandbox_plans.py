@@ -50,6 +50,12 @@ REST = """
 """
 
 
+REST_FOR_ANYONE = REST.replace(
+    "--bind /data/environments/e1/control", "--ro-bind /data/environments/e1/control"
+)
+REST_FOR_ANYONE = REST_FOR_ANYONE.replace("/run/remora/control/control.sock", "-")
+
+
 def test_command_for_root():
     host = Host(Path("/pkg/remora-init"), ENTRIES, IdRange(100_000, 65_536))
     expected = f"""
@@ -68,7 +74,7 @@ def test_command_for_anyone_with_the_network_of_the_host():
     /usr/bin/bwrap --unshare-pid --unshare-ipc --unshare-uts --unshare-cgroup-try
     --unshare-user --uid 993 --gid 990 --cap-drop ALL
     --hostname sandbox --as-pid-1 --die-with-parent
-    {COMMON} {REST} --port 0
+    {COMMON} {REST_FOR_ANYONE} --port 0
     """
     assert command(BWRAP, host, plan, ("ssl",)) == expected.split()
 
@@ -92,7 +98,7 @@ def test_what_the_machine_has_to_hide_is_hidden_after_its_surroundings_are_mount
     --tmpfs /etc/ssl/private --remount-ro /etc/ssl/private
     """
     words = " ".join(command(BWRAP, host, PLAN, ("ssl",)))
-    assert " ".join((COMMON + hidden + REST).split()) in words
+    assert " ".join((COMMON + hidden + REST_FOR_ANYONE).split()) in words
 
 
 def test_paths_without_isolation_are_the_sources():

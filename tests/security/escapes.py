@@ -216,7 +216,7 @@ SCRIPT: Final[list[Escape]] = [
         ("variables_of_init", "read /proc/1/environ"),
         ("descriptors_of_init", "look at pid 1's descriptors"),
         ("root_of_init", "leave through /proc/1/root"),
-        ("unlink_control", "remove pid 1's control socket", "EACCES EROFS ignored"),
+        ("unlink_control", "remove pid 1's control socket", "EACCES EROFS"),
         ("inherited_descriptors", "find a descriptor of the platform", "ignored"),
         ("speak_as_another", "answer an invocation of another environment", "HTTP_400"),
         ("extension_of_another", "ask for the events of another environment's extension", "HTTP_403"),

@@ -97,7 +97,7 @@ def program_in_memory():
 
 def kernel_addresses():
     with open("/proc/kallsyms") as file:
-        addresses = {line.split()[0] for line in file}
+        addresses = {line.split()[0] for line, _ in zip(file, range(1000), strict=False)}
     return IGNORED if {int(address, 16) for address in addresses} <= {0} else 0
 
 
@@ -120,16 +120,6 @@ def link_to_outside():
 
 def root_of_init():
     os.listdir("/proc/1/root/")
-
-
-def unlink_control():
-    try:
-        os.unlink("/run/remora/control/control.sock")
-    except PermissionError:
-        raise
-    except OSError:
-        pass
-    return IGNORED
 
 
 def terminal():
@@ -256,7 +246,7 @@ def attempts(event):
         "chown_to_root": chown_to_root,
         "climb": climb,
         "link_to_outside": link_to_outside,
-        "unlink_control": unlink_control,
+        "unlink_control": lambda: os.unlink("/run/remora/control/control.sock"),
         "terminal": terminal,
         "devices": devices,
         "message_queue": message_queue,

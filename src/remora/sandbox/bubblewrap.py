@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,7 +30,7 @@ from remora.sandbox.host import (
     HostEntry,
     read_host,
 )
-from remora.sandbox.launch import CONTROL_SOCKET
+from remora.sandbox.launch import CONTROL_SOCKET, bind
 from remora.sandbox.node import SandboxesOfNode, Site
 from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, write_etc
 from remora.sandbox.scratch import choose_scratch
@@ -62,7 +63,7 @@ def command(
         *_namespaces(host.ids, plan.network),
         *_system(host.entries, plan, etc_directories),
         *host.masks.words(),
-        *_private(host.init, plan, tmp),
+        *_private(host, plan, tmp),
         *(
             "--remount-ro",
             "/",
@@ -71,7 +72,7 @@ def command(
             "--",
             INIT_INSIDE,
             "--control",
-            f"{CONTROL_INSIDE}/{CONTROL_SOCKET}",
+            f"{CONTROL_INSIDE}/{CONTROL_SOCKET}" if host.ids else "-",
         ),
         *("--port", str(0 if plan.network == "host" else API_PORT)),
         *(("--idmap", f"{host.ids.base}:{host.ids.count}") if host.ids else ()),
@@ -107,7 +108,7 @@ def _tmpfs(path: str, size_mib: int) -> list[str]:
     return ["--perms", "1777", "--size", str(size_mib * 1024 * 1024), "--tmpfs", path]
 
 
-def _private(init: Path, plan: SandboxPlan, tmp: Kind) -> list[str]:
+def _private(host: Host, plan: SandboxPlan, tmp: Kind) -> list[str]:
     on_disk = ["--bind", str(plan.directory / "tmp"), "/tmp"]  # noqa: S108 - inside
     words = on_disk if tmp == "disk" else _tmpfs("/tmp", plan.ephemeral_mib)  # noqa: S108 - inside
     targets = {mount.target for mount in plan.mounts}
@@ -116,15 +117,10 @@ def _private(init: Path, plan: SandboxPlan, tmp: Kind) -> list[str]:
             words += ["--dir", directory]
     for mount in plan.mounts:
         words += ["--ro-bind", str(mount.source), mount.target]
-    return [
-        *words,
-        "--bind",
-        str(plan.directory / "control"),
-        CONTROL_INSIDE,
-        "--ro-bind",
-        str(init),
-        INIT_INSIDE,
-    ]
+    # Where everybody inside is one user, whoever may make the socket may remove it: it is made outside.
+    how = "--bind" if host.ids else "--ro-bind"
+    words += [how, str(plan.directory / "control"), CONTROL_INSIDE]
+    return [*words, "--ro-bind", str(host.init), INIT_INSIDE]
 
 
 def prepare(plan: SandboxPlan, scratch: Scratch) -> tuple[str, ...]:
@@ -219,12 +215,20 @@ class BubblewrapDriver:
 
     def check(self) -> tuple[str, ...]:
         """See `SandboxDriver.check`; makes a sandbox and lets it go."""
-        self._host()
+        host = self._host()
         self._environments.mkdir(parents=True, exist_ok=True)
         plan = SandboxPlan("check", self._environments / f".check-{os.getpid()}", (), 128)
         try:
             words = [*self._command(plan, self._scratch(plan.ephemeral_mib)), "--probe"]
-            done = subprocess.run(words, capture_output=True, check=False, timeout=CHECK_WAIT_S, env={})
+            with bind(plan.directory / "control") if host.ids is None else nullcontext() as given:
+                done = subprocess.run(
+                    words,
+                    stdin=given.fileno() if given else subprocess.DEVNULL,
+                    capture_output=True,
+                    check=False,
+                    timeout=CHECK_WAIT_S,
+                    env={},
+                )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise SandboxError(f"cannot try bubblewrap: {error}") from error
         finally:
@@ -247,7 +251,12 @@ class BubblewrapDriver:
         uid, gid = (UID, GID) if host.ids else (messages.UNCHANGED, messages.UNCHANGED)
         habitat = Habitat(Paths(), uid, gid, is_isolated=True)
         way = await self._ways().find(plan.network)
-        site = Site(lambda _: way.launched(self._command(plan, scratch)), scratch.memory_mib(plan), way.leave)
+        site = Site(
+            lambda _: way.launched(self._command(plan, scratch)),
+            scratch.memory_mib(plan),
+            way.leave,
+            gives_control=host.ids is None,
+        )
         return await self._sandboxes.create(plan, watcher, habitat, site)
 
     async def sweep(self) -> int:

@@ -21,7 +21,7 @@ from remora.sandbox.waiting import kill_process, open_process, readable
 Greeting: TypeAlias = "Callable[[Child, Path], Awaitable[Init]]"
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from remora.kit.tasks import TaskSet
 
@@ -139,7 +139,9 @@ async def launch(
     control: Path,
     tasks: TaskSet,
     cgroup: Path | None = None,
+    *,
     greet: Greeting = shake_hands,
+    given: socket.socket | None = None,
 ) -> Init:
     """
     Start `argv`, wait until remora-init listens, connect.
@@ -150,6 +152,7 @@ async def launch(
         tasks: Where it is cleaned up after a failure, so that nobody's cancellation stops that.
         cgroup: The group of version 2 in which it is to be born; None: where this process is.
         greet: How platform and remora-init find each other.
+        given: The control socket, if it is to be handed over as standard input; stays the caller's.
 
     Raises:
         SandboxError: If it did not come up; nothing of it runs any more.
@@ -162,8 +165,9 @@ async def launch(
     child: Child | None = None
     try:
         try:
-            child = _spawn(argv, control, write_end) if cgroup is None else None
-            launcher = None if cgroup is None else _spawn_into(argv, control, write_end, cgroup)
+            stdio = (given.fileno() if given else subprocess.DEVNULL, write_end)
+            child = _own(_popen(argv, control, stdio)) if cgroup is None else None
+            launcher = None if cgroup is None else _spawn_into(argv, control, stdio, cgroup)
         finally:
             os.close(write_end)
         if launcher is not None:
@@ -228,13 +232,43 @@ class ReadyPipe:
                     return
 
 
-def _popen(argv: Sequence[str], control: Path, write_end: int, *passed: int) -> subprocess.Popen[bytes]:
+def bind(control: Path) -> socket.socket:
+    """
+    Make the control socket in `control`, for a remora-init that is handed it and listens.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        with _short_name(control) as directory:
+            made.bind(f"{directory}/{CONTROL_SOCKET}")
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+@contextlib.contextmanager
+def _short_name(path: Path) -> Iterator[str]:
+    """Give a directory a short name: the path of a unix socket has room for little."""
+    directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}"
+    finally:
+        os.close(directory)
+
+
+def _popen(
+    argv: Sequence[str], control: Path, stdio: tuple[int, int], *passed: int
+) -> subprocess.Popen[bytes]:
+    """Start a command with these as standard input and error."""
     try:
         return subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=stdio[0],
             stdout=subprocess.DEVNULL,
-            stderr=write_end,
+            stderr=stdio[1],
             cwd=control,
             env={},
             pass_fds=passed,
@@ -243,10 +277,6 @@ def _popen(argv: Sequence[str], control: Path, write_end: int, *passed: int) -> 
         )
     except OSError as error:
         raise SandboxError(f"cannot start {argv[0]}: {error}", retryable=True) from error
-
-
-def _spawn(argv: Sequence[str], control: Path, write_end: int) -> Child:
-    return _own(_popen(argv, control, write_end))
 
 
 def _own(process: subprocess.Popen[bytes]) -> Child:
@@ -265,11 +295,11 @@ def _watch(pid: int) -> Child:
         raise SandboxError(f"cannot watch a process: {error}", retryable=True) from error
 
 
-def _spawn_into(argv: Sequence[str], control: Path, write_end: int, cgroup: Path) -> Child:
+def _spawn_into(argv: Sequence[str], control: Path, stdio: tuple[int, int], cgroup: Path) -> Child:
     directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         words = [str(init_program()), "--into", str(directory), "--", *argv]
-        process = _popen(words, control, write_end, directory)
+        process = _popen(words, control, stdio, directory)
     finally:
         os.close(directory)
     return _own(process)
@@ -331,11 +361,8 @@ def connect(control: Path) -> socket.socket:
         socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     )
     try:
-        directory = os.open(control, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            connection.connect(f"/proc/self/fd/{directory}/{CONTROL_SOCKET}")
-        finally:
-            os.close(directory)
+        with _short_name(control) as directory:
+            connection.connect(f"{directory}/{CONTROL_SOCKET}")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, messages.MESSAGE_BYTES_MAX)
     except BaseException:
         connection.close()

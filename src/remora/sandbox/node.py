@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from dataclasses import dataclass
@@ -49,12 +50,15 @@ class Site:
         memory_mib: What all processes together may use, MiB.
         leave: Called once when the sandbox is gone, or was not made.
         greet: How platform and remora-init find each other.
+        gives_control: True if the control socket is made here and handed to remora-init as standard input:
+            whoever could make it inside could remove it, too.
     """
 
     prepare: Callable[[SandboxGroup], list[str]]
     memory_mib: int
     leave: Callable[[], Awaitable[None]] = _nothing
     greet: launch.Greeting = launch.shake_hands
+    gives_control: bool = False
 
 
 class SandboxesOfNode:
@@ -151,7 +155,10 @@ class SandboxesOfNode:
         try:
             group = self._group().create(plan.name, plan.memory_mib, site.memory_mib)
             argv, control = site.prepare(group), plan.directory / "control"
-            init = await launch.launch(argv, control, self._tasks, group.birthplace, site.greet)
+            with launch.bind(control) if site.gives_control else contextlib.nullcontext() as given:
+                init = await launch.launch(
+                    argv, control, self._tasks, group.birthplace, greet=site.greet, given=given
+                )
             forget = functools.partial(self._forget, plan, site)
             return SupervisedSandbox(plan, watcher, habitat, Estate(init, group, self._tasks, forget))
         except BaseException as error:
