@@ -172,8 +172,11 @@ def test_after_kill_9_nothing_is_left(start, data, arguments, prefix):
 def test_a_daemon_of_the_function_ends_with_the_environment(node, function):
     name = function()
     node.invoke(name, {"daemon": 1234, "spawn": 1234}, tail=True)
-    daemons = [pid for pid in processes_of(node.data) if "1234" in command_of(pid)]
-    assert len(daemons) == 2
+
+    def started():
+        return [pid for pid in processes_of(node.data) if "1234" in command_of(pid)]
+
+    daemons = eventually(lambda: started() if len(started()) == 2 else [])
     node.invoke(name, {"exit": 1}, tail=True)
     node.settle(name)
     assert not set(daemons) & set(processes_of(node.data))
