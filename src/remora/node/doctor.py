@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Verdict = Literal["yes", "partly", "no"]
 
 DRIVERS = ("bubblewrap", "oci:runc", "oci:crun", "oci:runsc", "process")
-_DELEGATE = "systemd-run --user --scope -p Delegate=yes remora up"
+_DELEGATE = "log in through systemd (loginctl enable-linger USER), or be a unit with Delegate=yes"
 _REMEDIES = (
     (
         "which knows none",
