@@ -127,7 +127,7 @@ def test_output_without_end(real, run):
     """
 
     async def scenario():
-        async with real(program, timeout_s=60) as it:
+        async with real(program, timeout_s=60, scene_s=100) as it:
             before_kib = resident_kib()
             wild = asyncio.create_task(it.invoke(b'"wild"'))
             assert await serve_beside(it, wild, times=1000) < 1.0

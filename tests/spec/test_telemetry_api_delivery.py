@@ -450,7 +450,7 @@ def test_json_is_compact_and_readable(stage, run):
             scripts = {"runtime": printing('say "hi" \\ \t\n'), EXT: subscriber(wish(listener))}
             async with stage(scripts) as it:
                 await it.invoke()
-            (batch,) = [each for each in listener.batches if b'"function"' in each.body]
+            (batch,) = [each for each in listener.batches if b'"type":"function"' in each.body]
             assert b'"record":"say \\"hi\\" \\\\ \\t\\n"' in batch.body
             assert json.loads(batch.body)
 
