@@ -4,6 +4,7 @@ import http.client
 import json
 import random
 import signal
+import stat
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,27 @@ def test_a_restart_finds_functions_layers_and_logs(data):
         assert 'watcher: {"eventType": "INVOKE"' in answer.log
         messages = node.log_until(name, f"REPORT RequestId: {answer.request_id}")
         assert any(f"REPORT RequestId: {request_id}" in message for message in messages)
+
+
+@pytest.mark.slow
+def test_what_a_node_keeps_and_what_is_made_from_its_backup_is_its_owners_alone(data, tmp_path):
+    def run(*arguments):
+        subprocess.run([REMORA, *map(str, arguments)], check=True, capture_output=True)
+
+    def modes(directory):
+        files = [*directory.glob("*.db*"), *directory.glob("*lock"), *directory.glob("*.key*")]
+        return {path.name: stat.S_IMODE(path.stat().st_mode) for path in [*files, directory / "keys.json"]}
+
+    run("keys", "create", "k", "--data", data)
+    with running(data):
+        run("backup", tmp_path / "backup", "--data", data)
+        live = modes(data)
+        assert {"lock", "keys.lock", "metrics.db", "metrics.db-wal", "metrics.db-shm"} <= live.keys()
+    run("restore", tmp_path / "backup", "--data", tmp_path / "again")
+    restored = modes(tmp_path / "again")
+    assert {"remora.db", "events.db", "metrics.db"} <= restored.keys() & live.keys()
+    assert {*live.values(), *restored.values()} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (data, tmp_path / "again")} == {0o700}
 
 
 @pytest.mark.slow

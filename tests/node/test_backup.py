@@ -6,10 +6,13 @@ import io
 import json
 import os
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
 import tarfile
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,10 @@ def files(directory: Path) -> dict[str, bytes]:
     }
 
 
+def modes(directory: Path, pattern: str) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.glob(pattern)}
+
+
 def test_what_was_backed_up_is_restored(tmp_path, filled):
     archive, again = tmp_path / "node.backup", tmp_path / "again"
     done = back_up(filled, archive)
@@ -65,15 +72,36 @@ def test_what_is_secret_stays_so(tmp_path, filled):
     (filled / "keys.json").write_text("{}")
     (filled / "keys.json").chmod(0o600)
     (filled / "keys.lock").write_text("")
+    for name in ("events.db", "metrics.db"):
+        with closing(sqlite3.connect(filled / name)) as connection:
+            connection.execute("CREATE TABLE t (x)")
+        (filled / name).chmod(0o644)
     archive, again = tmp_path / "node.backup", tmp_path / "again"
     back_up(filled, archive)
     restore(archive, again)
     assert archive.stat().st_mode & 0o777 == 0o600
     assert (again / "keys.json").stat().st_mode & 0o777 == 0o600
-    assert (again / "remora.db").stat().st_mode & 0o777 == 0o600
     assert (again / "vault.key").stat().st_mode & 0o777 == 0o600
     assert not (again / "keys.lock").exists()
-    assert again.stat().st_mode & 0o777 == 0o755
+    assert modes(again, "*.db") == {"events.db": 0o600, "metrics.db": 0o600, "remora.db": 0o600}
+    assert again.stat().st_mode & 0o777 == 0o700
+
+
+def test_databases_in_a_backup_are_private_and_become_so_if_they_were_not(tmp_path, filled):
+    # Given a backup
+    archive, changed, again = (tmp_path / name for name in ("node.backup", "changed.backup", "again"))
+    back_up(filled, archive)
+    with tarfile.open(archive) as had:
+        assert {member.mode for member in had if member.name.endswith(".db")} == {0o600}
+    # When others may read its databases, as former versions wrote it
+    with tarfile.open(archive) as had, tarfile.open(changed, "w") as has:
+        for member in had:
+            content = had.extractfile(member)
+            member.mode = 0o644
+            has.addfile(member, content)
+    restore(changed, again)
+    # Then nobody else can afterwards
+    assert set(modes(again, "*.db").values()) == {0o600}
 
 
 def test_a_node_is_backed_up_while_it_changes(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,7 @@ class KeyFile:
 
     def _change(self, change: Callable[[list[Key]], list[Key]]) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._locked():
                 remove_unfinished(self._path.parent, ".keys-")
                 keys = change(self.all())
@@ -146,6 +147,10 @@ class KeyFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with self._path.with_suffix(".lock").open("w") as lock:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        lock = os.open(self._path.with_suffix(".lock"), flags, 0o600)  # who may open it can hold it up
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)

@@ -229,7 +229,7 @@ def _directory(data: Path | None) -> Iterator[Path]:
             raise CommandError(str(error), error.hint, UNREACHABLE) from error
         return
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         reason = (error.strerror or "unknown reason").lower()
         raise CommandError(

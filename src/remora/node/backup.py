@@ -27,6 +27,7 @@ from remora.node.drivers import LOCK, RECORDS, record_store
 from remora.node.settings import LOCK_OF_KEYS, NodeError
 from remora.store.base import StoreError
 from remora.store.copies import check_database, copy_database
+from remora.store.layouts import PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +103,7 @@ def back_up(data: Path, target: Path) -> Summary:
 
 def restore(source: Path, data: Path) -> Summary:
     """
-    Make a data directory from a backup; it appears when it is whole.
+    Make a data directory from a backup; it appears when it is whole, and is its owner's alone.
 
     Args:
         source: The backup.
@@ -123,7 +124,6 @@ def restore(source: Path, data: Path) -> Summary:
                 sync_directory(path)
         sync_directory(work)
         (work / LOCK).unlink(missing_ok=True)
-        work.chmod(0o755)
         work.rename(data)
         sync_directory(data.parent)
     return Summary(len(view.functions), len(files), sum(content.size_bytes for content in files.values()))
@@ -148,7 +148,7 @@ def _write(data: Path, work: Path) -> Summary:
         packages = data / "blobs"
     files: dict[str, Content] = {}
     with (work / "archive").open("wb") as raw:
-        os.fchmod(raw.fileno(), 0o600)  # it holds keys, and the variables of functions
+        os.fchmod(raw.fileno(), PRIVATE)  # it holds keys, and the variables of functions
         with tarfile.open(fileobj=raw, mode="w") as archive:
             for path in sorted(copies.glob("*.db")):
                 files[path.name] = _add(archive, path.name, path)
@@ -244,7 +244,8 @@ def _extract(source: Path, work: Path) -> dict[str, Content]:
                 if member.name == _MANIFEST:
                     manifest = msgspec.json.decode(file.read(_MANIFEST_BYTES_MAX), type=Manifest)
                 else:
-                    found[member.name] = _keep(file, work / member.name, member.mode & _MODE)
+                    most = PRIVATE if member.name.endswith(".db") else _MODE
+                    found[member.name] = _keep(file, work / member.name, member.mode & most)
     except (tarfile.TarError, EOFError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NodeError(f"{source} is damaged ({error})", "choose another backup") from error
     if manifest is None:

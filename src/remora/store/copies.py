@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from remora.store.layouts import check
+from remora.store.layouts import PRIVATE, check
 from remora.store.sqlite_errors import explained
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def copy_database(source: Path, target: Path) -> None:
     """
-    Copy a file while whoever uses it goes on; the copy needs no other file beside it.
+    Copy a file while whoever uses it goes on; the copy, its owner's alone, needs no other file beside it.
 
     Args:
         source: Exists.
@@ -23,7 +23,9 @@ def copy_database(source: Path, target: Path) -> None:
 
     Raises:
         StoreError: If it is damaged, or cannot be read or written.
+        OSError: If the copy cannot be made.
     """
+    target.touch(mode=PRIVATE, exist_ok=False)
     try:
         with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
             check(original)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_MODE: Final = 0o600
+PRIVATE: Final = 0o600
+"""What databases are to others: records, events and their copies hold secrets."""
 
 
 class Layouts(NamedTuple):
@@ -46,8 +47,8 @@ def open_database(path: Path, layouts: Layouts, *, synchronous: str) -> sqlite3.
         OSError: If it cannot be made.
         sqlite3.DatabaseError: If it is damaged, or cannot be read or written; nothing was made worse.
     """
-    path.touch(mode=_MODE)
-    path.chmod(_MODE)  # SQLite gives the files beside it the same mode
+    path.touch(mode=PRIVATE)
+    path.chmod(PRIVATE)  # SQLite gives the files beside it the same mode
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path, layouts, synchronous)

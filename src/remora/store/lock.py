@@ -32,7 +32,7 @@ class DirectoryLock:
             StoreError: If another living process holds it, or the directory cannot be written.
         """
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(
                 f"cannot open {self._path}: {error.strerror}; choose a data directory that can be written"

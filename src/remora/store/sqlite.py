@@ -110,7 +110,7 @@ class SqliteStore:
 
     def _load(self) -> list[Document]:
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
                 f"cannot make the data directory {self._directory}: {error.strerror}; choose another one"

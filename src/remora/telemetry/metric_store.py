@@ -48,6 +48,8 @@ _CHANGING_S: Final = 20 * 60
 """No bucket changes later than that: the longest invocation, and a wait before it."""
 _ENCODED_AT_ONCE: Final = 50
 """Buckets encoded before others may run."""
+_PRIVATE: Final = 0o600
+"""What the file is to others, like the node's other databases: it names functions."""
 
 _CREATE = """
     CREATE TABLE IF NOT EXISTS bucket (
@@ -166,7 +168,7 @@ def _summary(numbers: _Numbers) -> Summary:
 
 class MetricFile:
     """
-    The file. Every method blocks, and raises sqlite3.Error if the disk or the file fails.
+    The file. Every method blocks, and raises sqlite3.Error if disk or file fails; `open` raises OSError, too.
 
     Args:
         path: Made if it is not there; its directory must be.
@@ -192,6 +194,8 @@ class MetricFile:
             return self._open(now_s)
 
     def _open(self, now_s: int) -> list[Row]:
+        self._path.touch(mode=_PRIVATE)
+        self._path.chmod(_PRIVATE)  # SQLite gives the files beside it the same mode
         self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
