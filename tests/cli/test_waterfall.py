@@ -59,6 +59,31 @@ def test_an_extension_without_process_is_internal() -> None:
     ]
 
 
+def test_an_extension_whose_start_is_heard_of_too_late_started_at_the_earliest_when_it_was_ordered() -> None:
+    of = timeline(
+        Event(1_000, "sandbox.created"),
+        Event(1_200, "init.started", detail="init"),
+        Event(3_300, "extension.registered", "quick"),
+        Event(4_000, "process.started", "slow"),
+        Event(5_400, "process.started", "quick"),
+        Event(6_000, "extension.registered", "slow"),
+        Event(7_300, "extension.ready", "quick"),
+        Event(8_000, "extension.ready", "slow"),
+        Event(9_000, "init.ended", detail="success"),
+    )
+    quick, slow = sections(of)[0].rows[1:]
+    assert (quick.label, quick.note, quick.mark_us) == ("quick", "registered 2.1 ms", 3_300)
+    assert [(span.kind, span.start_us, span.end_us) for span in quick.spans] == [
+        ("start", 1_200, 3_300),
+        ("work", 3_300, 7_300),
+    ]
+    assert (slow.note, slow.duration_us) == ("registered 2.0 ms", 4_000)
+    assert [(cost.name, cost.registered_us, cost.ready_us) for cost in costs(of)] == [
+        ("quick", 2_100, 6_100),
+        ("slow", 2_000, 4_000),
+    ]
+
+
 @pytest.mark.parametrize(
     ("more", "end_us", "notes"),
     [
@@ -177,5 +202,6 @@ def test_no_order_of_events_is_too_strange(seed: int) -> None:
     for section in sections(of):
         for row in section.rows:
             assert row.duration_us >= 0
+            assert " -" not in row.note
             assert all(span.start_us <= span.end_us for span in row.spans)
     assert all(tail >= 0 for cost in costs(of) for tail in cost.tails_us)

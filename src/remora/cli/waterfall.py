@@ -288,7 +288,7 @@ def _init_rows(phase: _Phase, names: Sequence[str]) -> Iterator[Row]:
 
 
 def _extension_init_row(phase: _Phase, name: str) -> Row:
-    started_us = phase.at("process.started", name)
+    started_us = _started_us(phase, name)
     registered_us = phase.at("extension.registered", name)
     end_us, note = _end(phase, phase.at("extension.ready", name), name)
     spans = []
@@ -380,14 +380,27 @@ def _tail_us(phase: _Phase, name: str) -> int | None:
     return 0 if response_us is None else max(0, done_us - response_us)
 
 
+def _started_us(phase: _Phase, name: str) -> int | None:
+    """
+    Return when an extension of an init started; None without a process of its own.
+
+    The platform may hear of the start after the extension has registered: then all that is known is that it
+    was not before the order to start, which is given when init begins.
+    """
+    heard_us, registered_us = phase.at("process.started", name), phase.at("extension.registered", name)
+    if heard_us is None or registered_us is None or heard_us <= registered_us:
+        return heard_us
+    return phase.at("init.started")
+
+
 def _registered_us(phase: _Phase, name: str) -> int | None:
     """Return how long an extension delayed the runtime's start; None without a process of its own."""
-    return _between(phase.at("process.started", name), phase.at("extension.registered", name))
+    return _between(_started_us(phase, name), phase.at("extension.registered", name))
 
 
 def _ready_us(phase: _Phase, name: str) -> int | None:
     """Return how long an extension took from its start (internal: its registration) until it was ready."""
-    started_us = phase.at("process.started", name)
+    started_us = _started_us(phase, name)
     if started_us is None:
         started_us = phase.at("extension.registered", name)
     return _between(started_us, phase.at("extension.ready", name))
