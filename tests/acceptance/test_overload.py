@@ -105,17 +105,18 @@ def test_a_noisy_function_does_not_starve_another(data):
 
         async def all_clients() -> Counter:
             answers: Counter = Counter()
-            stop = asyncio.Event()
+            is_full, stop = asyncio.Event(), asyncio.Event()
 
             async def noise() -> None:
                 while not stop.is_set():
                     await client(port, noisy, answers, set())
+                    if answers[200] >= 100:  # every environment is there
+                        is_full.set()
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(24):
                     group.create_task(noise())
-                while answers[200] < 100:  # until every environment is there  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+                await is_full.wait()
                 await calls(6)
                 stop.set()
             return answers

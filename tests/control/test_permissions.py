@@ -63,7 +63,7 @@ def definition(node, **members):
     }
 
 
-def send(node, credentials, service, method, path, body=b"", headers=None, host=None):  # noqa: PLR0917
+def send(node, credentials, service, method, path, *, body=b"", headers=None, host=None):
     """Sign a request that no client makes, and send it; return status and body."""
     auth = S3SigV4Auth if service == "s3" else SigV4Auth
     request = AWSRequest(method, node.endpoint + path, headers=headers or {}, data=body)
@@ -253,7 +253,7 @@ def test_a_qualifier_that_an_operation_passes_over_opens_nothing(guarded):
     denied(its.invoke, FunctionName="f")
     denied(its.publish_version, FunctionName="f:live")
     for path in ("2015-03-31/functions/f/versions", "2015-03-31/functions/f/aliases"):
-        assert send(guarded, caller, "lambda", "POST", f"/{path}?Qualifier=live", b"{}")[0] == 403
+        assert send(guarded, caller, "lambda", "POST", f"/{path}?Qualifier=live", body=b"{}")[0] == 403
     assert send(guarded, caller, "lambda", "GET", "/2015-03-31/functions?FunctionName=f:live")[0] == 403
 
 
@@ -330,7 +330,7 @@ def test_functions_are_known_by_their_credentials(guarded):
     for name, status in (("f", 200), ("g", 403)):
         issued = guarded.callers._sessions.issue(f"{ROLE}/runner", name, 2**52)
         its = Credentials(issued.access_key, issued.secret, issued.token)
-        answer = send(guarded, its, "lambda", "POST", "/2015-03-31/functions/other/invocations", b"1")
+        answer = send(guarded, its, "lambda", "POST", "/2015-03-31/functions/other/invocations", body=b"1")
         assert answer[0] == status
     denied(guarded.client_of("lambda", guarded.assume(f"{ROLE}/runner")).invoke, FunctionName="other")
 
@@ -349,12 +349,14 @@ def test_a_header_does_not_name_the_operation_of_a_form(guarded):
     }
     for target in ("AWS.GetRole", "AWS.GetCallerIdentity"):
         headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Amz-Target": target}
-        status, body = send(guarded, reader, "iam", "POST", "/", urlencode(form).encode(), headers)
+        status, body = send(
+            guarded, reader, "iam", "POST", "/", body=urlencode(form).encode(), headers=headers
+        )
         assert (status, b"iam:PutRolePolicy" in body) == (403, True)
-    page = send(guarded, reader, "monitoring", "POST", "/", b"Action=ListMetrics", headers)
+    page = send(guarded, reader, "monitoring", "POST", "/", body=b"Action=ListMetrics", headers=headers)
     assert (page[0], b"cloudwatch:ListMetrics" in page[1]) == (403, True)
     twice = urlencode([("Action", "GetRole"), *form.items()]).encode()
-    assert send(guarded, reader, "iam", "POST", "/", twice)[0] == 403
+    assert send(guarded, reader, "iam", "POST", "/", body=twice)[0] == 403
 
 
 @pytest.mark.slow
@@ -382,7 +384,7 @@ def test_roles_and_parameters_are_resources(guarded):
     # A member that the operation does not know hides nothing.
     body = json.dumps({"Name": "/app/secret", "Names": ["/app/a"]}).encode()
     headers = {"X-Amz-Target": "AmazonSSM.GetParameter", "Content-Type": "application/x-amz-json-1.1"}
-    assert b"explicit deny" in send(guarded, its, "ssm", "POST", "/", body, headers)[1]
+    assert b"explicit deny" in send(guarded, its, "ssm", "POST", "/", body=body, headers=headers)[1]
 
 
 @pytest.fixture
