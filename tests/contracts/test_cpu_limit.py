@@ -1,6 +1,8 @@
 """CPU time by memory size: a share by default; a ceiling for whoever wants times as Lambda has them."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -20,6 +22,21 @@ print(json.dumps((time.process_time() - used) / (time.monotonic() - began)))
 """
 
 
+def root_has_cpu_control() -> bool:
+    """Look, by other means than what is tested, whether this is root where a group can limit CPU time."""
+    if os.geteuid() != 0:
+        return False
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, options = line.split()[:4]
+        controllers = Path(place, "cgroup.controllers")
+        found = controllers.read_text().split() if kind == "cgroup2" and controllers.exists() else []
+        if kind == "cgroup":
+            found = options.split(",")
+        if "cpu" in found and "rw" in options.split(","):
+            return True
+    return False
+
+
 @pytest.fixture
 def strict(tmp_path):
     for name in ("environments", "task"):
@@ -28,7 +45,9 @@ def strict(tmp_path):
     try:
         driver.check()
     except SandboxError as error:
-        pytest.skip(str(error))
+        if root_has_cpu_control() or "cannot be enforced" not in str(error):
+            raise
+        pytest.skip(f"whoever has no control of CPU time: {error}")
     return Bench(driver, tmp_path / "environments", tmp_path / "task")
 
 
