@@ -76,7 +76,7 @@ class FakeDriver:
         await self.may_go_on.wait()
         if self.refusals:
             self.refusals -= 1
-            raise SandboxError("the machine is full", retryable=True)
+            raise SandboxError(f"cannot make sandbox {plan.name}: the machine is full", retryable=True)
         self.living.append(FakeSandbox(self, plan, watcher))
         return self.living[-1]
 
@@ -158,6 +158,50 @@ def test_one_that_cannot_be_made_leaves_who_waits_for_it_with_another(tmp_path):
         await asyncio.sleep(0)
         it.fake.may_go_on.set()
         assert (await wish).plan.name == "p"
+        await it.driver.close()
+
+    asyncio.run(main())
+
+
+def test_no_spare_is_begun_while_anybody_waits_for_a_sandbox(tmp_path):
+    async def main():
+        it = Keeper(tmp_path)
+        wishes = [asyncio.ensure_future(it.driver.create(it.plan(256), Recorder())) for _ in range(3)]
+        await it.until(lambda: it.fake.begun == 3)
+        it.driver.expect(it.plan(128), "f")
+        it.driver._carry_out()
+        assert it.fake.begun == 3
+        wishes[0].cancel()
+        it.fake.may_go_on.set()
+        await asyncio.wait(wishes)
+        await it.state(2)
+        assert it.fake.begun == 5
+        await it.driver.close()
+        assert len(it.fake.living) == 2
+
+    asyncio.run(main())
+
+
+def test_why_no_spare_can_be_made_is_told_once_until_one_can(tmp_path, caplog):
+    async def main():
+        it = Keeper(tmp_path, spares_max=1)
+        it.fake.may_go_on.set()
+        for refusals, memory_mib in ((3, 128), (1, 256)):
+            it.fake.refusals = refusals
+            for _ in range(refusals):
+                assert it.driver.spares == 0
+                begun = it.fake.begun
+                it.driver.expect(it.plan(memory_mib), "f")
+                await it.until(lambda begun=begun: it.fake.begun > begun)
+                await it.state(0)
+            assert caplog.text.count("no spare sandbox could be made: cannot make sandbox …: ") == 1
+            caplog.clear()
+            it.driver.expect(it.plan(memory_mib), "f")
+            await it.state(1)
+            it.memory_bytes -= 1
+            it.driver.expect(it.plan(memory_mib), "f")
+            await it.state(0)
+            it.memory_bytes += 1
         await it.driver.close()
 
     asyncio.run(main())

@@ -7,6 +7,7 @@ very ones: not others of the same name), sizes and network. It is let go when it
 when the machine is short of memory or a sandbox cannot be made, or when its pid 1 ended.
 
 Spares are made a moment after there was a wish, not at once: whoever got a sandbox needs the processors now.
+And none is begun while anybody waits for a sandbox: where many are made at once, spares would delay them.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ class WarmDriver:
         self._review: Alarm | None = None
         self._due_us = 0
         self._scarce_until_us = 0
+        self._waiting = 0
+        """How many wait for a sandbox of theirs."""
+        self._trouble = ""
+        """Why the last spare could not be made; empty if it could."""
         self._is_closing = False
 
     def __repr__(self) -> str:
@@ -130,7 +135,14 @@ class WarmDriver:
         except OSError:
             return await self._driver.create(plan, watcher)  # which says what is missing
         self._demand(like, plan).wish(self._clock.monotonic_us())
-        self._review_soon()
+        self._waiting += 1
+        try:
+            return await self._take_or_create(like, plan, watcher)
+        finally:
+            self._waiting -= 1
+            self._review_soon()
+
+    async def _take_or_create(self, like: Likeness, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
         spare = self._take(like) or await self._await_one(like)
         if spare is not None and not spare.relay.is_lost:
             spare.relay.watcher = watcher
@@ -218,6 +230,8 @@ class WarmDriver:
         for like in list(self._spares):
             self._trim(like, wanted.get(like, 0))
         for like, count in wanted.items():
+            if self._waiting:
+                break  # the last of them has this reviewed
             there = len(self._spares.get(like, ())) + len(self._making.get(like, ()))
             for _ in range(count - there):
                 self._make(like, self._demands[like].plan)
@@ -245,8 +259,9 @@ class WarmDriver:
         try:
             spare_plan = replace(plan, name=name, directory=self._environments / name)
             spare = Spare(await self._driver.create(spare_plan, relay), relay)
+            self._trouble = ""
         except SandboxError as error:
-            _log.warning("no spare sandbox could be made: %s", error)
+            self._tell(str(error).replace(name, "…"))
         finally:
             unclaimed = self._making.get(like, deque())
             is_claimed = made not in unclaimed
@@ -256,6 +271,12 @@ class WarmDriver:
                     del self._making[like]
                 self._keep(like, spare)
             made.set_result(spare)
+
+    def _tell(self, trouble: str) -> None:
+        """Say why no spare could be made, once until one can or the reason is another."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            _log.warning("no spare sandbox could be made: %s", trouble)
 
     def _let_go(self, spares: list[Spare]) -> None:
         for spare in spares:
