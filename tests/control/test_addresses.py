@@ -126,6 +126,7 @@ def test_what_a_function_returns_is_an_answer(payload, reply):
     [
         {"statusCode": 99},
         {"statusCode": 700},
+        {"statusCode": "9" * 5_000},
         {"statusCode": True},
         {"statusCode": None},
         {"statusCode": 200, "headers": []},

@@ -258,6 +258,15 @@ def test_a_qualifier_that_an_operation_passes_over_opens_nothing(guarded):
 
 
 @pytest.mark.slow
+def test_versions_of_layers_that_are_no_numbers_are_the_callers_fault(guarded):
+    caller = guarded.somebody("caller", allow("*"))
+    endless = "9" * 5_000
+    arn = quote(f"arn:aws:lambda:us-east-1:{ACCOUNT}:layer:a:{endless}", safe="")
+    for path in (f"layers/a/versions/{endless}", f"layers?Arn={arn}&find=LayerVersion"):
+        assert send(guarded, caller, "lambda", "GET", f"/2018-10-31/{path}")[0] == 400
+
+
+@pytest.mark.slow
 def test_tags_are_conditions(guarded):
     guarded.create("f", Tags={"team": "a"})
     guarded.create("g", Tags={"team": "b"})

@@ -36,6 +36,7 @@ UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 EMPTY_DIGEST: Final = hashlib.sha256(b"").hexdigest()
 _CREDENTIAL: Final = re.compile(r"([^/,\s]+)/(\d{8})/([^/,\s]*)/([^/,\s]*)/aws4_request")
 _PARTS: Final = re.compile(r"(Credential|SignedHeaders|Signature)=([^,\s]*)")
+_LIFETIME: Final = re.compile(r"[0-9]{1,9}")
 _DATE: Final = "%Y%m%dT%H%M%SZ"
 
 MISMATCH: Final = (
@@ -144,7 +145,7 @@ def verify(claim: Claim, secret: str, request: Signed, payload_digest: str, now_
             raise SignatureError("InvalidSignatureException", text)
     digest = hashlib.sha256(_canonical(claim, request, payload_digest)).hexdigest()
     signature = sign(claim, secret, f"{ALGORITHM}\n{claim.moment}\n{claim.scope}\n{digest}")
-    if not hmac.compare_digest(signature, claim.signature):
+    if not hmac.compare_digest(signature.encode(), claim.signature.encode()):
         raise SignatureError("InvalidSignatureException", MISMATCH)
 
 
@@ -204,7 +205,7 @@ def _read_query(request: Signed) -> Claim:
         raise SignatureError(
             "IncompleteSignatureException", f"Unsupported AWS 'algorithm': '{parts['Algorithm']}'."
         )
-    if not lifetime.isascii() or not lifetime.isdigit() or not 0 < int(lifetime) <= PRESIGNED_S_MAX:
+    if not _LIFETIME.fullmatch(lifetime) or not 0 < int(lifetime) <= PRESIGNED_S_MAX:
         message = f"X-Amz-Expires must be a number of seconds between 1 and {PRESIGNED_S_MAX}."
         raise SignatureError("IncompleteSignatureException", message)
     return _claim(parts, parts["Date"], given.get("X-Amz-Security-Token", ""), int(lifetime))

@@ -21,7 +21,7 @@ _FUNCTION: Final = re.compile(
 )
 _LAYER: Final = re.compile(
     r"arn:aws[a-zA-Z-]*:lambda:(?P<region>[^:]+):(?P<account>\d{12}):layer:"
-    r"(?P<name>[a-zA-Z0-9-_]+)(?::(?P<version>\d+))?",
+    r"(?P<name>[a-zA-Z0-9-_]+)(?::(?P<version>\d{1,19}))?",
     re.ASCII,
 )
 

@@ -20,6 +20,7 @@ PRELUDE_END: Final = b"\0" * 8
 PRELUDE_BYTES_MAX: Final = 128 * 1024
 
 _JSON: Final = "application/json"
+_STATUS: Final = re.compile(r"[0-9]{1,9}")
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _OF_THE_CONNECTION: Final = frozenset(
     {"connection", "content-length", "date", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -81,7 +82,7 @@ def split_prelude(begun: bytes) -> tuple[HttpReply, bytes] | None:
 
 def _head(value: dict[str, Any]) -> HttpReply:
     status = value["statusCode"]
-    if isinstance(status, str) and status.isascii() and status.isdigit():
+    if isinstance(status, str) and _STATUS.fullmatch(status):
         status = int(status)
     if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
         raise Malformed(f"{status!r} is no status code")

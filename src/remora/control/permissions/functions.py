@@ -13,6 +13,7 @@ Developer Guide, "Identity-based IAM policies for Lambda".
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.control.permissions.base import Need
@@ -57,6 +58,7 @@ _OF_QUALIFIED: Final = frozenset(
     | {"UpdateFunctionEventInvokeConfig", "UpdateFunctionUrlConfig"}
 )
 """Operations on a version or alias if they name one; all others are on the function, whatever they name."""
+_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 _LARGE_BODY_BYTES: Final = 256 * 1024
 """From here on a body is parsed in a thread."""
 LAMBDA_PRINCIPAL: Final = "lambda.amazonaws.com"
@@ -116,7 +118,7 @@ def _resource(
     if name := named.get("LayerName") or named.get("Arn"):
         layer, number = parse_layer(name), str(named.get("VersionNumber", ""))
         version = layer.version if "Arn" in named else None
-        version = int(number) if number.isdecimal() else version
+        version = int(number) if _NUMBER.fullmatch(number) else version
         return place.layer_arn(layer.name, version), _policy_of_layer(view, layer.name, version), {}
     if name := named.get("CodeSigningConfigArn"):
         return name, (), _tags_of_config(view, name)

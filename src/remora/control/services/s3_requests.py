@@ -28,6 +28,8 @@ _KEPT_HEADERS: Final = frozenset(
     }
 )
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
+_DIGITS_MAX: Final = 19
+"""So many are beyond every object as well as more of them."""
 _VIRTUAL: Final = re.compile(r"([a-z0-9][a-z0-9.-]*?)\.(?:s3\.)?localhost(?::\d+)?")
 SUBRESOURCES: Final = frozenset(
     {"accelerate", "acl", "analytics", "attributes", "cors", "intelligent-tiering", "inventory"}
@@ -152,10 +154,10 @@ def read_range(text: str, size_bytes: int) -> tuple[int, int]:
     if match is None or not (match[1] or match[2]):
         return 0, size_bytes
     if match[1]:
-        begin = int(match[1])
-        end = min(int(match[2]) + 1, size_bytes) if match[2] else size_bytes
+        begin = int(match[1][:_DIGITS_MAX])
+        end = min(int(match[2][:_DIGITS_MAX]) + 1, size_bytes) if match[2] else size_bytes
     else:
-        begin, end = max(size_bytes - int(match[2]), 0), size_bytes
+        begin, end = max(size_bytes - int(match[2][:_DIGITS_MAX]), 0), size_bytes
     if begin >= end:
         raise S3Error("InvalidRange", "The requested range is not satisfiable", 416)
     return begin, end
