@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
+from remora.http.known import KnownRequests
 from remora.http.limits import Limits
 from remora.http.server import Server
 
@@ -125,9 +126,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def serving(limits):
+async def serving(limits, known):
     app = Notebook()
-    server = Server(app, socket.create_server(("127.0.0.1", 0)), limits)
+    server = Server(app, socket.create_server(("127.0.0.1", 0)), limits, known=known)
     await server.start()
     stage = Stage(server, app)
     try:
@@ -140,17 +141,18 @@ async def serving(limits):
         assert not server.connections
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", "uvloop", "known"])
 def play(request):
     """Run a coroutine function: `play(scene)`, `play(scene, limits)`; no loop may complain."""
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+    factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
 
     def run(scene, limits=None):
         problems = []
+        known = KnownRequests() if request.param == "known" else None
 
         async def main():
             asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
-            async with serving(limits or Limits()) as stage:
+            async with serving(limits or Limits(), known) as stage:
                 await scene(stage)
 
         with asyncio.Runner(loop_factory=factory) as runner:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remora.http import connection
+from remora.http.known import KnownRequests
 from remora.http.limits import Limits
 from remora.http.server import Server
 
@@ -101,16 +102,17 @@ class Complaints:
         self.problems.append((args, sys.exc_info()[1]))
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", "uvloop", "known"])
 def talk(request, monkeypatch):
     """Send pieces to a fresh connection and return all that is answered until the server closes."""
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+    factory = asyncio.new_event_loop if request.param == "asyncio" else uvloop.new_event_loop
+    known = KnownRequests() if request.param == "known" else None
     problems = []
     monkeypatch.setattr(connection, "_log", Complaints(problems))
     with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
         loop.set_exception_handler(lambda _, context: problems.append(context))
-        server = Server(Application(loop), socket.create_server(("127.0.0.1", 0)), LIMITS)
+        server = Server(Application(loop), socket.create_server(("127.0.0.1", 0)), LIMITS, known=known)
         runner.run(server.start())
 
         async def converse(pieces, leaves):

@@ -35,10 +35,10 @@ def service_of(exchange: Exchange) -> str:
             return LAMBDA
         if match := _SCOPE.search(authorization):
             return match[1].decode()
-    if match := _PRESIGNED.search(exchange.query):
+    if exchange.query and (match := _PRESIGNED.search(exchange.query)):
         return match[1].decode()
-    if target := exchange.header(b"x-amz-target"):
-        return _TARGETS.get(target.partition(b".")[0], "unknown")
     if _LAMBDA_PATH.match(exchange.path):
         return LAMBDA
+    if target := exchange.header(b"x-amz-target"):  # its path is /
+        return _TARGETS.get(target.partition(b".")[0], "unknown")
     return "s3"

@@ -154,7 +154,7 @@ class EnvironmentApi:
     def ended(self, exchange: Exchange) -> None:
         """The body is complete."""
         handle = exchange.slot
-        if exchange.is_open and handle is not None:
+        if handle is not None:
             handle(exchange)  # type: ignore[operator] # the slot of an open exchange is its handler
 
     def aborted(self, exchange: Exchange) -> None:
@@ -174,7 +174,8 @@ class EnvironmentApi:
             self._port.runtime_release = read_release(exchange)
 
     def _runtime_next(self, exchange: Exchange) -> None:
-        self._note_release(exchange)
+        if not self._port.runtime_release:
+            self._note_release(exchange)
         self._port.feed(m.RuntimeNext(exchange))
 
     def _posting_began(self, exchange: Exchange, request_id: str, *, is_error: bool) -> None:

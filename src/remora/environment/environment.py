@@ -39,6 +39,7 @@ from remora.environment.variables import (
     shared_variables,
 )
 from remora.environment.witness import Witness
+from remora.http.known import KnownRequests
 from remora.http.limits import Limits
 from remora.http.server import Server
 from remora.kit.alarms import Alarm
@@ -67,6 +68,7 @@ FREEZE_AFTER_S = 0.005
 """How long an environment must be idle to be frozen (ADR-0003)."""
 
 _API_LIMITS = Limits()
+_KNOWN = KnownRequests()
 _PHASES = {m.Kind.INIT_STARTED: "INIT", m.Kind.RESTORE_STARTED: "RESTORE"}
 _LAUNCH_ERRORS = {errno.EACCES: "PermissionDenied"}
 
@@ -118,6 +120,7 @@ class Environment:
             external_extensions(deployment), budgets, is_for_snapshot=place.is_for_snapshot
         )
         self.invocations = 0
+        self._timeout_us = int(deployment.function.timeout_s * 1_000_000)
         self._place = place
         self._sandbox: Sandbox | None = None
         self._clock = clock
@@ -134,6 +137,7 @@ class Environment:
             journal,
             place.initialization_type,
             make_socket=self._make_socket,
+            memory_peak=self.memory_peak_bytes,
             clock=clock,
             tasks=self._tasks,
             meter=meter,
@@ -143,6 +147,7 @@ class Environment:
         self._freezing = Alarm(self._loop, self._freeze)
         self._is_frozen = False
         self._events: deque[m.Event] = deque()
+        self._now_us = 0  # when the present event came in, monotonic
         self._is_performing = False
         self._is_broken = False
         self._extension_env: dict[str, str] = {}
@@ -200,7 +205,7 @@ class Environment:
             has_telemetry=self._place.has_telemetry,
             vault=self._vault,
         )
-        self._server = Server(api, sandbox.listener, _API_LIMITS)
+        self._server = Server(api, sandbox.listener, _API_LIMITS, known=_KNOWN)
         await self._server.start()
         self.feed(m.Initialise())
 
@@ -213,13 +218,12 @@ class Environment:
             request: What to run.
             answer: Called exactly once, as soon as the answer is known.
         """
-        timeout_us = int(self.deployment.function.timeout_s * 1_000_000)
-        deadline_ms = self._clock.wall_ms() + timeout_us // 1000
+        deadline_ms = self._clock.wall_ms() + self._timeout_us // 1000
         version = self.deployment.function.version
         self._invocation = Invocation(request_id, request, deadline_ms, version, answer)
         self.invocations += 1
         self.witness.invoked(request.invoked_arn, request.trace_id)
-        self.feed(m.Invoke(request_id, timeout_us))
+        self.feed(m.Invoke(request_id, self._timeout_us))
 
     def restore(self, log_stream: str, credentials: Credentials, loading_us: int = 0) -> None:
         """
@@ -267,14 +271,16 @@ class Environment:
 
     def feed(self, event: m.Event) -> None:
         """Hand an event to the machine and perform what it orders; within an order, after it."""
-        self._events.append(event)
+        events, performers = self._events, self._performers
+        events.append(event)
         if self._is_performing or self._is_broken:
             return
         self._is_performing = True
         try:
-            while self._events:
-                for effect in self.machine.handle(self._events.popleft(), self._clock.monotonic_us()):
-                    self._performers[type(effect)](effect)
+            while events:
+                now_us = self._now_us = self._clock.monotonic_us()
+                for effect in self.machine.handle(events.popleft(), now_us):
+                    performers[type(effect)](effect)
         except Exception:  # noqa: BLE001 - the boundary "environment": it dies, the node lives
             self._broke()
         finally:
@@ -360,7 +366,7 @@ class Environment:
         self.sandbox.kill_all()
 
     def _set_timer(self, order: m.SetTimer) -> None:
-        self._alarms[order.timer].set_in((order.at_us - self._clock.monotonic_us()) / 1_000_000)
+        self._alarms[order.timer].set_in((order.at_us - self._now_us) / 1_000_000)
 
     def _deadline_reached(self, timer: m.Timer) -> None:
         self.feed(m.DeadlineReached(timer))
@@ -422,9 +428,9 @@ class Environment:
             self.journal.timeline.mark("environment.thawed", self._clock.monotonic_us())
 
     def _available(self, order: m.Available) -> None:
-        if order.is_initialised:
-            self._freezing.set_in(FREEZE_AFTER_S)
         self._owner.environment_available(self)
+        if order.is_initialised and not self._events:  # else it goes on at once
+            self._freezing.set_in(FREEZE_AFTER_S)
 
     def _freeze(self) -> None:
         self._is_frozen = True
@@ -446,24 +452,23 @@ class Environment:
         self._owner.environment_closed(self)
 
     def _happened(self, happened: m.Happened) -> None:
-        runtime = self.deployment.runtime
-        if happened.kind is m.Kind.INVOKE_ENDED:
+        kind = happened.kind
+        if kind is m.Kind.INVOKE_ENDED:
             self._outputs.drain()
-            self.witness.happened(happened, self.memory_peak_bytes())
-            self._invocation_ended()
+            self._invocation_ended(happened)
             return
-        if happened.kind is m.Kind.INIT_ENDED or happened.kind is m.Kind.RESTORE_ENDED:
+        if kind is m.Kind.INIT_ENDED or kind is m.Kind.RESTORE_ENDED:
             self._outputs.drain()
-        elif happened.kind in _PHASES and runtime.version:
-            self.witness.begun(_PHASES[happened.kind], runtime.version, runtime.version_arn)
+        elif kind in _PHASES and (runtime := self.deployment.runtime).version:
+            self.witness.begun(_PHASES[kind], runtime.version, runtime.version_arn)
         self.witness.happened(happened)
 
-    def _invocation_ended(self) -> None:
+    def _invocation_ended(self, happened: m.Happened) -> None:
         invocation, self._invocation = self._invocation, None
         if invocation is not None and invocation.request.tail:
-            invocation.finish(self.witness.take_tail())
+            invocation.finish(self.witness.ended_with_tail(happened))
         else:
-            self.witness.drop_tail()
+            self.witness.ended(happened)
 
 
 def _exchange(call: m.Call) -> Exchange:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 _BROKE = Failure("Sandbox.Failure", "The environment broke down; the node's log tells why")
 
 
-@dataclass(slots=True)
-class Invocation:
+class Invocation(msgspec.Struct):
     """
     One invocation; its invoker hears of it through `answer`, exactly once.
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from remora.lifecycle.messages import RUNTIME_PROCESS, Kind
+import msgspec
+
+from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
 from remora.telemetry.broadcast import Broadcast
 from remora.telemetry.facts import Subject, Teller
 
@@ -22,14 +24,20 @@ if TYPE_CHECKING:
     from remora.environment.base import Deployment
     from remora.kit.clock import Clock
     from remora.kit.tasks import TaskSet
-    from remora.lifecycle.messages import Happened
     from remora.telemetry.broadcast import Answer
     from remora.telemetry.journal import Journal
     from remora.telemetry.meter import Meter
     from remora.telemetry.subscriptions import Api
 
 
-_EACH_INVOCATION = (Kind.INVOKE_STARTED, Kind.RUNTIME_RESPONDED, Kind.RUNTIME_DONE, Kind.INVOKE_ENDED)
+_EACH_INVOCATION = (Kind.INVOKE_STARTED, Kind.RUNTIME_RESPONDED, Kind.RUNTIME_DONE)
+
+
+class _Invoked(msgspec.Struct, frozen=True, gc=False):
+    """An invocation follows, of the function called by that ARN, with this trace header, or none."""
+
+    invoked_arn: str
+    trace_id: str
 
 
 class Witness:
@@ -41,6 +49,7 @@ class Witness:
         journal: Where it is written down.
         initialization_type: Why the environment was made, `on-demand`.
         make_socket: Returns a socket of the environment's network.
+        memory_peak: Returns the highest memory use of all its processes together so far, bytes.
         clock: The node's clock.
         tasks: Owner of the tasks that connect to subscribers.
         meter: What counts; None if nothing does.
@@ -53,6 +62,7 @@ class Witness:
         initialization_type: str,
         *,
         make_socket: Callable[[], Awaitable[socket.socket]],
+        memory_peak: Callable[[], int],
         clock: Clock,
         tasks: TaskSet,
         meter: Meter | None = None,
@@ -71,6 +81,7 @@ class Witness:
         has_objects = function.log_format == "JSON"
         self._journal = journal
         self._meter = meter
+        self._memory_peak = memory_peak
         recorder = meter.recorder if meter is not None else None
         self._recording = recorder.open(subject, journal.timeline) if recorder is not None else None
         self._broadcast = Broadcast(
@@ -78,44 +89,53 @@ class Witness:
         )
         self.resume = self._broadcast.resume
         self._loop = asyncio.get_running_loop()
-        self._noted: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._noted: deque[Happened | _Invoked | None] = deque()
+        """What is still to be written down; None stands for the tail of a log that nobody wants."""
 
-    def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
+    def happened(self, happened: Happened) -> None:
         """Something happened; see `Journal.happened`."""
-        self._note(self._write_happened, happened, memory_peak_bytes)
+        if not self._noted:
+            self._loop.call_soon(self._catch_up)
+        self._noted.append(happened)
         if happened.kind not in _EACH_INVOCATION:
             self._catch_up()
 
     def invoked(self, invoked_arn: str, trace_id: str) -> None:
         """An invocation follows, of the function called by that ARN, with this trace header, or none."""
-        self._note(self._write_invoked, invoked_arn, trace_id)
+        if not self._noted:
+            self._loop.call_soon(self._catch_up)
+        self._noted.append(_Invoked(invoked_arn, trace_id))
+
+    def ended(self, happened: Happened) -> None:
+        """An invocation ended, and nobody wants the tail of its log."""
+        if not self._noted:
+            self._loop.call_soon(self._catch_up)
+        self._noted += happened, None
+
+    def ended_with_tail(self, happened: Happened) -> bytes:
+        """An invocation ended; return the tail of its log, see `Journal.take_tail`."""
+        self._noted.append(happened)
+        self._catch_up()
+        return self._journal.take_tail()
 
     def begun(self, phase: str, version: str, version_arn: str) -> None:
         """A phase begins, of a managed runtime; see `Journal.begin`."""
         self._catch_up()
         self._journal.begin(phase, version, version_arn)
 
-    def take_tail(self) -> bytes:
-        """Return the tail of the log; see `Journal.take_tail`."""
-        self._catch_up()
-        return self._journal.take_tail()
-
-    def drop_tail(self) -> None:
-        """Begin a new tail: nobody wants the present one."""
-        self._note(self._journal.take_tail)
-
-    def _note(self, write: Callable[..., Any], *what: Any) -> None:
-        if not self._noted:
-            self._loop.call_soon(self._catch_up)
-        self._noted.append((write, what))
-
     def _catch_up(self) -> None:
         """Write down what was noted."""
         while self._noted:
-            write, what = self._noted.popleft()
-            write(*what)
+            noted = self._noted.popleft()
+            if noted is None:
+                self._journal.take_tail()
+            elif isinstance(noted, Happened):
+                self._write_happened(noted)
+            else:
+                self._write_invoked(noted.invoked_arn, noted.trace_id)
 
-    def _write_happened(self, happened: Happened, memory_peak_bytes: int) -> None:
+    def _write_happened(self, happened: Happened) -> None:
+        memory_peak_bytes = self._memory_peak() if happened.kind is Kind.INVOKE_ENDED else 0
         self._journal.happened(happened, memory_peak_bytes)
         self._broadcast.happened(happened, memory_peak_bytes)
         if self._meter is not None:

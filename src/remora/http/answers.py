@@ -35,11 +35,9 @@ def block(first: bytes, headers: Iterable[Header]) -> bytes:
     Raises:
         ValueError: If a name or value contains a line break: it would let its author write headers.
     """
-    parts = [first]
-    for name, value in headers:
-        parts += name, b": ", value, b"\r\n"
-    joined = b"".join(parts)
-    breaks = (len(parts) - 1) // 4 + (1 if first else 0)
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    joined = first + b"".join(lines)
+    breaks = len(lines) + (1 if first else 0)
     if joined.count(b"\n") != breaks or joined.count(b"\r") != breaks:
         raise ValueError(f"a header of an answer contains a line break: {joined!r}")
     return joined
@@ -60,7 +58,7 @@ def head(status: int, headers: Iterable[Header]) -> bytes:
         ValueError: If a header contains a line break.
     """
     if type(headers) is not tuple:
-        return block(status_line(status), headers)
+        return block(STATUS_LINES.get(status) or status_line(status), headers)
     known = _heads.get((status, headers))
     if known is None:
         if len(_heads) >= _HEADS_MAX:
@@ -89,12 +87,13 @@ class DateLine:
         clock: Its wall time is shown.
     """
 
-    __slots__ = ("_clock", "_line", "_second")
+    __slots__ = ("_clock", "_last_line", "_line", "_second")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._second = -1
         self._line = b""
+        self._last_line = b""
 
     def line(self) -> bytes:
         """Return `Date: …` with its line break."""
@@ -102,4 +101,10 @@ class DateLine:
         if second != self._second:
             self._second = second
             self._line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+            self._last_line = self._line + b"\r\n"
         return self._line
+
+    def last_line(self) -> bytes:
+        """Return the same and the empty line that ends a head."""
+        second = self._clock.wall_ms() // 1000
+        return self._last_line if second == self._second else self.line() + b"\r\n"

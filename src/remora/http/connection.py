@@ -17,12 +17,14 @@ import httptools
 
 from remora.http.answers import CONTINUE, plain
 from remora.http.heads import path_of, size_of, without_upgrade
+from remora.http.known import BYTES_MAX as KNOWN_BYTES_MAX
 from remora.http.served import BEGUN, DONE, OPEN, ServedExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.http.exchange import Exchange, Header
+    from remora.http.known import Known
     from remora.http.server import Server
 
 _log = logging.getLogger(__name__)
@@ -48,11 +50,15 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.application = server.application
         self.limits = server.limits
+        self._idle_s = server.limits.idle_timeout_s
         self.date = server.date
         self.is_http10 = False
-        self.is_plain = server.date is None  # the server adds no header to its answers
         self.transport: asyncio.Transport
         self._has_version = False
+        self._known = server.known
+        self._latest: ServedExchange | None = None  # that might be remembered
+        self._begun = 0  # requests whose first byte came with the present read
+        self._is_within = False  # a request has begun and is not complete
         self._parser: httptools.HttpRequestParser | None = None
         self._headers: list[Header] | None = None  # of the request whose headers are being read
         self._url = b""
@@ -88,10 +94,17 @@ class Connection(asyncio.Protocol):
         """Parse what was read; the callbacks below do the rest."""
         if self._parser is None or self._is_ending:
             return
-        if self._headers is None and self._reading is None:
-            self._head_bytes = len(data)
+        is_between, size_bytes = not self._is_within, len(data)
+        if is_between:
+            if self._known is not None and size_bytes <= KNOWN_BYTES_MAX and self._has_version:
+                known = self._known.get(data)
+                if known is not None:
+                    self._hear_again(known)
+                    return
+            self._head_bytes = size_bytes
         else:
-            self._head_bytes += len(data)
+            self._head_bytes += size_bytes
+        self._begun = 0
         complaint: Exception | None = None
         try:
             self._parser.feed_data(data)
@@ -101,6 +114,8 @@ class Connection(asyncio.Protocol):
             self._see_to(complaint, data)
         if self._headers is not None or self._reading is not None:
             self._stay_incomplete()
+        elif is_between and self._begun == 1 and self._latest is not None:
+            self._remember(data, self._latest)
 
     def eof_received(self) -> bool:
         """
@@ -144,9 +159,14 @@ class Connection(asyncio.Protocol):
         if current is not None and current.state != DONE:
             current.state = DONE
             current.is_truncated = current is reading
-            self._tell(self.application.aborted, current)
+            self._tell(current.application.aborted, current)
 
     # What the parser says.
+
+    def on_message_begin(self) -> None:
+        """Note that a request begins with its first byte."""
+        self._is_within = True
+        self._begun += 1
 
     def on_url(self, url: bytes) -> None:
         """Begin a request (or take the next piece of its target)."""
@@ -188,7 +208,6 @@ class Connection(asyncio.Protocol):
             exchange.keeps = keeps
             self._has_version = True
             self.is_http10 = parser.get_http_version() == "1.0"
-            self.is_plain = self.date is None and not self.is_http10
         if self._current is None and not self._is_write_paused and not self._waiting:
             self._current = exchange
             try:
@@ -231,6 +250,9 @@ class Connection(asyncio.Protocol):
                 raise _StopParsingError
             return
         self._reading = None
+        self._is_within = False
+        if self._known is not None and not exchange.received_bytes:
+            self._latest = exchange
         self._head_bytes = _READ_BYTES_MAX  # unknown, how much of the read is left for the next request
         exchange.is_complete = True
         if self._is_held:
@@ -247,7 +269,30 @@ class Connection(asyncio.Protocol):
             self.answered(exchange)
             return
         try:
-            self.application.ended(exchange)
+            exchange.application.ended(exchange)
+        except Exception:  # noqa: BLE001 - the boundary of requests
+            self._application_failed(exchange)
+
+    def _remember(self, data: bytes, latest: ServedExchange) -> None:
+        """Remember the one request that the present read brought, unless another one has begun."""
+        self._latest = None
+        if self._known is not None and not self._is_within and len(data) <= KNOWN_BYTES_MAX:
+            self._known.remember(data, latest)
+
+    def _hear_again(self, known: Known) -> None:
+        """Take a request that came before, byte for byte, without the parser."""
+        exchange = ServedExchange(self, known.method, known.path, known.headers, self.limits.body_bytes_max)
+        if known.query:
+            exchange.query = known.query
+        exchange.is_complete = True
+        if self._current is not None or self._is_write_paused or self._waiting:
+            self._wait_in_line(exchange)
+            return
+        self._current = exchange
+        try:
+            self.application.began(exchange)
+            if exchange.state != DONE:
+                exchange.application.ended(exchange)
         except Exception:  # noqa: BLE001 - the boundary of requests
             self._application_failed(exchange)
 
@@ -264,8 +309,10 @@ class Connection(asyncio.Protocol):
             self._current = None
             if self._waiting or self._is_ending:
                 self._advance()
-            elif self.limits.idle_timeout_s is not None:
-                self._await(self.limits.idle_timeout_s)
+            elif self._idle_s is not None:
+                self._due_since = now = self.server.loop.time()
+                if now + self._idle_s < self.server.sweep_at:
+                    self.server.watch(now + self._idle_s)
         elif self._is_held:
             self._let_go()
 
@@ -464,7 +511,7 @@ class Connection(asyncio.Protocol):
             exchange.body = b""
             exchange.chunks = None
         if exchange.is_complete:
-            self._tell(self.application.ended, exchange)
+            self._tell(exchange.application.ended, exchange)
 
     def _make_room(self, exchange: ServedExchange) -> None:
         """Have a large body counted; read no further while there is no room for it."""
@@ -518,7 +565,7 @@ class Connection(asyncio.Protocol):
             self.answered(reading)
             return
         reading.is_truncated = not reading.is_oversized
-        self._tell(self.application.aborted, reading)
+        self._tell(reading.application.aborted, reading)
         if reading.state == OPEN:
             reading.respond(status, (), b"")
         elif reading.state == BEGUN:

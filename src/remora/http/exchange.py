@@ -47,6 +47,8 @@ class Exchange(Protocol):
     """True if there was no room for its body next to those of others (then it was aborted)."""
     trailers: Sequence[Header]
     """What followed a chunked body, as `headers`; complete when `ended` is called."""
+    application: Application
+    """Who hears what follows; set in `began` to hand it on to another one."""
     slot: object
     """Free for the application: its note on this exchange."""
 

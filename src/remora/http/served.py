@@ -65,6 +65,7 @@ class ServedExchange:
         self.path = path
         self.headers = headers
         self.body_bytes_max = body_bytes_max
+        self.application = connection.application
 
     def __repr__(self) -> str:
         """State method, path and how far the answer is."""
@@ -129,10 +130,10 @@ class ServedExchange:
             return
         connection = self.connection
         lines = head(status, headers)
-        if self.is_complete and self.keeps and connection.is_plain:
-            rest = b"\r\n"
-        else:
+        if not self.is_complete or not self.keeps or connection.is_http10:
             rest = self._closing(connection)
+        else:
+            rest = b"\r\n" if connection.date is None else connection.date.last_line()
         if status < 200 or status == 204 or status == 304:  # noqa: PLR1714 - a set would be slower
             answer = lines + rest
         elif self.method == b"HEAD":

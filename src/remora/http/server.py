@@ -16,6 +16,7 @@ from remora.kit.clock import SystemClock
 
 if TYPE_CHECKING:
     from remora.http.exchange import Application
+    from remora.http.known import KnownRequests
     from remora.kit.clock import Clock
 
 _SWEEP_INTERVAL_S_MIN = 0.02
@@ -35,6 +36,7 @@ class Server:
             closes it.
         limits: What is accepted.
         clock: Dates the answers, if they are dated.
+        known: Requests that are recognised by their bytes; None if each is parsed.
     """
 
     def __init__(
@@ -44,16 +46,19 @@ class Server:
         limits: Limits | None = None,
         *,
         clock: Clock | None = None,
+        known: KnownRequests | None = None,
     ) -> None:
         self.application = application
         self.limits = limits or Limits()
         self.date = DateLine(clock or SystemClock()) if self.limits.send_date else None
+        self.known = known
         self.connections: set[Connection] = set()
         self.room = Room(self.limits)
         self._listener = listener
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._sweep_at = math.inf
+        self.sweep_at = math.inf
+        """When the connections are looked after next, time of the loop."""
         self._emptied: asyncio.Future[None] | None = None
         self._is_closed = False
 
@@ -145,10 +150,10 @@ class Server:
 
     def watch(self, due: float) -> None:
         """Look after the connections at `due` (time of the loop) at the latest."""
-        if due < self._sweep_at and not self._is_closed:
+        if due < self.sweep_at and not self._is_closed:
             if self._timer is not None:
                 self._timer.cancel()
-            self._sweep_at = due
+            self.sweep_at = due
             self._timer = self.loop.call_at(due, self._sweep)
 
     def _made(self) -> Connection:
@@ -157,7 +162,7 @@ class Server:
     def _sweep(self) -> None:
         """End what has expired and come back when the next can expire."""
         self._timer = None
-        self._sweep_at = math.inf
+        self.sweep_at = math.inf
         now = self.loop.time()
         soonest = math.inf
         for connection in tuple(self.connections):

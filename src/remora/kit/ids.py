@@ -46,7 +46,7 @@ def random_hex(digits: int) -> str:
 def new_trace_id(wall_ms: int) -> str:
     """Return an unsampled trace header, as the service makes one when the caller sent none."""
     seconds = wall_ms // 1000
-    return f"Root=1-{seconds:08x}-{random_hex(24)};Parent={random_hex(16)};Sampled=0"
+    return f"Root=1-{seconds:08x}-{_piece()[:24]};Parent={_piece()[:16]};Sampled=0"
 
 
 def random_fraction() -> float:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remora.lifecycle import restore, shutdown
-from remora.lifecycle.messages import Abandoned, Complete, Failure, Kind, Reason, Timer
+from remora.lifecycle.messages import Abandoned, Complete, Failure, Happened, Kind, Reason, Timer
 from remora.lifecycle.tables import BEFORE_FIRST_USE, INITIALISING, UNDER_WAY, Phase
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ def end_invocation(s: State, invocation: Invocation, status: str, error_type: st
     s.cancel_timer(Timer.INVOKE)
     done_us = invocation.runtime_done_us
     has_extensions = bool(s.generation.externals or s.generation.internals)
-    s.happened(
+    ended = Happened(
         Kind.INVOKE_ENDED,
+        s.now_us,
         request_id=invocation.request_id,
         detail=status,
         error_type=error_type,
@@ -96,5 +97,6 @@ def end_invocation(s: State, invocation: Invocation, status: str, error_type: st
         restore_runtime_us=s.unbilled_restore_runtime_us,
         post_runtime_us=s.now_us - done_us if has_extensions and done_us >= 0 else -1,
     )
+    s.effects.append(ended)
     s.unbilled_init_us = s.unbilled_restore_us = s.unbilled_restore_runtime_us = -1
     s.invocation = None

@@ -15,6 +15,7 @@ from remora.lifecycle.messages import (
     Available,
     Complete,
     Failure,
+    Happened,
     Kind,
 )
 from remora.lifecycle.tables import ExtensionMove, ExtensionState, Phase, RuntimeMove
@@ -35,7 +36,7 @@ def release(s: State, invocation: Invocation) -> None:
     runtime = generation.runtime
     s.enter(Phase.INVOKING)
     invocation.released_us = s.now_us
-    s.happened(Kind.INVOKE_STARTED, request_id=invocation.request_id)
+    s.effects.append(Happened(Kind.INVOKE_STARTED, s.now_us, request_id=invocation.request_id))
     if runtime.parked:
         runtime.move(RuntimeMove.RELEASE)
         for call in runtime.parked:
@@ -70,15 +71,19 @@ def answer_invoker(s: State, answer: Call | Failure, *, is_error: bool) -> None:
         if failure is not None:
             invocation.error_type = failure.error_type
     s.effects.append(Complete(invocation.request_id, failure, is_error, posted))
-    s.happened(Kind.RUNTIME_RESPONDED, request_id=invocation.request_id, detail=invocation.status)
+    responded = Happened(
+        Kind.RUNTIME_RESPONDED, s.now_us, request_id=invocation.request_id, detail=invocation.status
+    )
+    s.effects.append(responded)
 
 
 def runtime_done(s: State, invocation: Invocation) -> None:
     """Note that the runtime called next after its answer."""
     invocation.runtime_done_us = s.now_us
     began_us, ended_us = invocation.response_began_us, invocation.response_ended_us
-    s.happened(
+    done = Happened(
         Kind.RUNTIME_DONE,
+        s.now_us,
         request_id=invocation.request_id,
         detail=invocation.status,
         error_type=invocation.error_type,
@@ -87,6 +92,7 @@ def runtime_done(s: State, invocation: Invocation) -> None:
         response_us=ended_us - began_us if ended_us >= 0 else -1,
         produced_bytes=invocation.produced_bytes,
     )
+    s.effects.append(done)
     finish_if_done(s)
 
 

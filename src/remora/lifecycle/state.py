@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from remora.lifecycle.messages import CancelTimer, Happened, Reason, Refuse, SetTimer, Timer
 from remora.lifecycle.parties import CHANGED_UNDERNEATH, Extension, Runtime
 from remora.lifecycle.tables import PHASES, ExtensionMove, Phase, RuntimeMove
@@ -51,8 +53,7 @@ class Budgets:
         return replace(self, init_us=max(PROVISIONED_INIT_S_MIN, timeout_s) * 1_000_000)
 
 
-@dataclass(slots=True)
-class Invocation:
+class Invocation(msgspec.Struct):
     """The invocation that the environment is working on."""
 
     request_id: str

@@ -32,16 +32,17 @@ class Front:
         self._services = services
 
     def began(self, exchange: Exchange) -> None:
-        """Pass on."""
-        self._whose(exchange).began(exchange)
+        """Hand on."""
+        exchange.application = whose = self._whose(exchange)
+        whose.began(exchange)
 
     def ended(self, exchange: Exchange) -> None:
-        """Pass on."""
-        self._whose(exchange).ended(exchange)
+        """Never called: every exchange was handed on."""
+        raise AssertionError(f"{exchange!r} was not handed on")
 
     def aborted(self, exchange: Exchange) -> None:
-        """Pass on."""
-        self._whose(exchange).aborted(exchange)
+        """Never called: every exchange was handed on."""
+        raise AssertionError(f"{exchange!r} was not handed on")
 
     def _whose(self, exchange: Exchange) -> Application:
         path = exchange.path

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
     from remora.pool.ledger import Load
 
 
-@dataclass(slots=True, eq=False)
-class Waiting:
+class Waiting(msgspec.Struct, eq=False):
     """An invocation without an environment."""
 
     request_id: str

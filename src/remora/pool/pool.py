@@ -155,9 +155,10 @@ class Pool:
             raise self._throttled(group, request, share.rate_reason, wait_us)
         group.is_retired = False
         self._in_flight += 1
-        self._meters.entered(deployment.function.name, request.invoked_arn)
+        now_ms = self._clock.wall_ms()
+        self._meters.entered(deployment.function.name, request.invoked_arn, now_ms)
         if not request.trace_id:
-            trace_id = f"{new_trace_id(self._clock.wall_ms())};{lineage.first(deployment.function.arn)}"
+            trace_id = f"{new_trace_id(now_ms)};{lineage.first(deployment.function.arn)}"
             request = msgspec.structs.replace(request, trace_id=trace_id)
         waiting = Waiting(request.request_id or new_uuid(), request, answer)
         if verdict is Verdict.PROVISIONED:
@@ -398,7 +399,6 @@ class Pool:
             if member.state is MemberState.FINISHING:
                 member.group.finishing -= 1
             member.state = MemberState.IDLE
-            self._changed.set()
 
     def _left_on_demand(self, group: Group) -> None:
         group.load.leave()
@@ -408,6 +408,8 @@ class Pool:
         """An invocation is over, whatever came of it."""
         self._in_flight -= 1
         self._meters.left(group.deployment.function.name)
+        if self._is_closing:
+            self._changed.set()
 
     def _leave_idle(self, member: Member) -> None:
         if member.retirement is not None:

@@ -35,11 +35,8 @@ class Meters:
         """Who records invocations for export; environments made before there is one are not recorded."""
         self.metrics = Metrics()
         self.usage = Usage(clock.wall_ms(), last_max)
+        self.entered = self.metrics.entered
         self.left = self.metrics.left
-
-    def entered(self, function: str, invoked_arn: str) -> None:
-        """An invocation was accepted; `left` must follow, once, whatever comes of it."""
-        self.metrics.entered(function, invoked_arn, self.clock.wall_ms())
 
     def throttled(self, function: str, version: str, invoked_arn: str) -> None:
         """An invocation was refused."""

@@ -37,7 +37,7 @@ class Summary:
             self.greatest = number
         self.count += 1
         self.total += number
-        place = _place(number)
+        place = _PLACES[number] if number < _PLACES_MAX else _place(number)
         self.bins[place] = self.bins.get(place, 0) + 1
 
     def add_many(self, number: int, count: int) -> None:
@@ -83,6 +83,11 @@ class Summary:
 def _place(number: int) -> int:
     """Return the bin of a number."""
     return int(math.log(number) / _BIN) if number > 0 else -1
+
+
+_PLACES_MAX: Final = 4_096
+_PLACES: Final = tuple(_place(number) for number in range(_PLACES_MAX))
+"""The bins of small numbers, looked up faster than reckoned."""
 
 
 def _middle(place: int) -> float:

@@ -41,7 +41,13 @@ _log = logging.getLogger("remora.control")
 
 _REMEMBERED_MAX: Final = 10_000
 _UNUSUAL_HEADERS: Final = frozenset({b"x-amz-tenant-id", b"x-amz-durable-execution-name"})
-
+_HEADERS: Final = _UNUSUAL_HEADERS | {
+    b"x-amz-invocation-type",
+    b"x-amz-log-type",
+    b"x-amz-client-context",
+    b"x-amzn-trace-id",
+}
+"""What a request may wish for."""
 
 _LOG_TYPES: Final = (b"None", b"Tail")
 
@@ -72,12 +78,15 @@ class Resolution(NamedTuple):
 class Wishes(NamedTuple):
     """What a request's headers ask for."""
 
-    invocation_type: bytes
-    log_type: bytes
-    client_context: bytes | None
-    trace_id: str
-    is_unusual: bool
+    invocation_type: bytes = b"RequestResponse"
+    log_type: bytes = b"None"
+    client_context: bytes | None = None
+    trace_id: str = ""
+    is_unusual: bool = False
     """True if there is anything that only the model can judge."""
+
+
+_USUAL: Final = Wishes()
 
 
 class Invocations:
@@ -159,7 +168,9 @@ class Invocations:
         if request is None:
             return
         try:
-            deployment = resolution.draw(self._control.draw)
+            deployment = resolution.deployment
+            if resolution.other is not None:
+                deployment = resolution.draw(self._control.draw)
             self._control.pool.begin(deployment, request, partial(self._answer, exchange))
         except (Throttled, PoolError) as error:
             raise _refusal(error) from error
@@ -193,6 +204,8 @@ class Invocations:
         payload = exchange.body
         if payload:
             check_json(payload)
+        if wishes is _USUAL:
+            return InvokeRequest(payload or b"{}", resolution.invoked_arn, streams=streams)
         client_context = _client_context(wishes.client_context)
         if wishes.invocation_type == b"DryRun":
             exchange.respond(204, [(b"x-amzn-RequestId", self._control.new_id().encode())], b"")
@@ -259,22 +272,20 @@ class Invocations:
 
 def _read_headers(exchange: Exchange) -> Wishes:
     """Collect the headers of the model's InvocationRequest, and the trace."""
-    invocation_type, log_type, client_context, trace = b"RequestResponse", b"None", None, b""
-    is_unusual = False
-    for name, value in exchange.headers:
-        if name == b"x-amz-invocation-type":
-            invocation_type = value
-        elif name == b"x-amz-log-type":
-            log_type = value
-        elif name == b"x-amz-client-context":
-            client_context = value
-        elif name == b"x-amzn-trace-id":
-            trace = value
-        elif name in _UNUSUAL_HEADERS:
-            is_unusual = True
-    if invocation_type != b"RequestResponse" or log_type not in _LOG_TYPES:
-        is_unusual = True
-    return Wishes(invocation_type, log_type, client_context, trace.decode("latin-1"), is_unusual)
+    given = {header[0]: header[1] for header in exchange.headers if header[0] in _HEADERS}
+    if not given:
+        return _USUAL
+    invocation_type = given.get(b"x-amz-invocation-type", _USUAL.invocation_type)
+    log_type = given.get(b"x-amz-log-type", _USUAL.log_type)
+    return Wishes(
+        invocation_type,
+        log_type,
+        given.get(b"x-amz-client-context"),
+        given.get(b"x-amzn-trace-id", b"").decode("latin-1"),
+        invocation_type != _USUAL.invocation_type
+        or log_type not in _LOG_TYPES
+        or not given.keys().isdisjoint(_UNUSUAL_HEADERS),
+    )
 
 
 def _client_context(encoded: bytes | None) -> str | None:
