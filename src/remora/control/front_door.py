@@ -29,7 +29,12 @@ _LAMBDA_PATH: Final = re.compile(rb"/\d{4}-\d{2}-\d{2}/")
 
 def service_of(exchange: Exchange) -> str:
     """Name the service, in the words of SigV4 scopes: `lambda`, `s3`, `logs`."""
-    authorization = exchange.header(b"authorization")
+    authorization = target = None
+    for name, value in exchange.headers:
+        if name == b"authorization":
+            authorization = value
+        elif name == b"x-amz-target":
+            target = value
     if authorization is not None:
         if b"/lambda/aws4_request" in authorization:
             return LAMBDA
@@ -37,8 +42,8 @@ def service_of(exchange: Exchange) -> str:
             return match[1].decode()
     if exchange.query and (match := _PRESIGNED.search(exchange.query)):
         return match[1].decode()
+    if target:
+        return _TARGETS.get(target.partition(b".")[0], "unknown")
     if _LAMBDA_PATH.match(exchange.path):
         return LAMBDA
-    if target := exchange.header(b"x-amz-target"):  # its path is /
-        return _TARGETS.get(target.partition(b".")[0], "unknown")
     return "s3"
