@@ -31,9 +31,9 @@ def service_of(exchange: Exchange) -> str:
     """Name the service, in the words of SigV4 scopes: `lambda`, `s3`, `logs`."""
     authorization = target = None
     for name, value in exchange.headers:
-        if name == b"authorization":
+        if name == b"authorization" and authorization is None:
             authorization = value
-        elif name == b"x-amz-target":
+        elif name == b"x-amz-target" and target is None:
             target = value
     if authorization is not None:
         if b"/lambda/aws4_request" in authorization:

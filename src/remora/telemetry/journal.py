@@ -94,12 +94,12 @@ class Journal:
             memory_peak_bytes: Highest memory use so far; needed when an invocation ends.
         """
         self.timeline.add(happened)
-        is_end = happened.kind is Kind.INVOKE_ENDED
-        if happened.kind is Kind.INVOKE_STARTED:
+        kind = happened.kind
+        if kind is Kind.INVOKE_STARTED:
             self._request_id = happened.request_id
         peak_mib = -(-memory_peak_bytes // (1024 * 1024))
         self._write_platform_lines(happened, peak_mib)
-        if is_end:
+        if kind is Kind.INVOKE_ENDED:
             self._request_id = ""
 
     def _write_platform_lines(self, happened: Happened, peak_mib: int) -> None:
@@ -120,8 +120,10 @@ class Journal:
         )
         if self._xray and happened.kind is Kind.INVOKE_ENDED:
             lines[-1] = f"{lines[-1]}\n{self._xray}"
-        for line in lines:
-            self._write(line)
+        if lines:
+            now_ms, request_id = self._clock.wall_ms(), self._request_id
+            self._store.extend(self.group, self.stream, [LogLine(now_ms, line, request_id) for line in lines])
+            self._to_tail("\n".join(lines))
 
     def printed(
         self, lines: list[str], time_ms: int = 0, level: str = "", *, is_function: bool = True
