@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import threading
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remora.sandbox.base import SandboxError
-from remora.sandbox.launch import CONTROL_SOCKET, LISTEN_BACKLOG, START_WAIT_S, Init, receive_hello
+from remora.sandbox.launch import LISTEN_BACKLOG, START_WAIT_S, Init, bind, receive_hello
 from remora.sandbox.messages import MESSAGE_BYTES_MAX
 from remora.sandbox.waiting import open_process, readable
 
@@ -72,22 +73,23 @@ class Meeting:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._door = socket.socket(
-            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        )
+        self._door: socket.socket | None = None
 
     def open(self, control: Path) -> None:
-        """Listen in `control`, a directory whose path may be of any length."""
-        directory = os.open(control, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self._door.bind(f"/proc/self/fd/{directory}/{CONTROL_SOCKET}")
-        finally:
-            os.close(directory)
+        """
+        Listen in `control`, a directory whose path may be of any length.
+
+        Raises:
+            OSError: If there can be no socket.
+        """
+        self._door = bind(control)
+        self._door.setblocking(False)  # noqa: FBT003 - the library's own
         self._door.listen(1)
 
     def close(self) -> None:
         """Wait for nobody any more. Repeated calls: no effect."""
-        self._door.close()
+        if self._door is not None:
+            self._door.close()
 
     async def greet(self, child: Child, _control: Path) -> Init:
         """
@@ -96,6 +98,7 @@ class Meeting:
         Raises:
             SandboxError: If it did not come.
         """
+        assert self._door is not None, "it is opened before anybody is started who comes"
         with contextlib.ExitStack() as undo:
             if not await readable(self._door.fileno(), within_s=START_WAIT_S):
                 raise SandboxError("remora-init did not connect", retryable=True)
@@ -141,7 +144,7 @@ def in_network(network: int, make: Callable[[], socket.socket]) -> socket.socket
     The thread that enters the namespace ends with that: no other code ever runs in it.
 
     Raises:
-        OSError: If it cannot be entered, or `make` failed so.
+        OSError: If it cannot be entered, `make` failed so, or the machine has no thread to give.
     """
     made: list[socket.socket] = []
     failed: list[OSError] = []
@@ -156,7 +159,10 @@ def in_network(network: int, make: Callable[[], socket.socket]) -> socket.socket
             failed.append(error)
 
     thread = threading.Thread(target=enter, name="in the network of a sandbox")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
     thread.join()
     if failed:
         raise failed[0]
