@@ -768,7 +768,10 @@ static void accept_platform(void) {
 
 /* ---- setting up ------------------------------------------------------------------------------------------- */
 
-/* Or standard input is a socket that the platform has bound, where nobody inside may remove it. */
+/*
+ * Listen at the control socket, or with --meet connect to it. With --control - it is standard input, which the
+ * platform has bound where nobody inside may remove it.
+ */
 static void find_platform(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (!strcmp(settings.control, "-")) {

@@ -1,8 +1,9 @@
 """
 The gate of a node that asks for signatures: who calls, and whether they may.
 
-The owner of a key may do everything. A role may do what its policies allow, and what the policy of a function
-or layer allows it; nothing else, and nothing that is denied. What a request needs is said by `permissions`.
+The owner of a key may do everything, unless the key has policies. Who has policies may do what they allow,
+and what the policy of a function or layer allows; nothing else, and nothing that is denied or beyond a limit.
+What a request needs is said by `permissions`, what a caller's policies say by `rights`.
 
 Source: AWS IAM user guide, "Policy evaluation logic"; service authorization reference, "AWS Lambda".
 """

@@ -86,10 +86,10 @@ def enter_own_scope() -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0 and _is_moved(unit)
+    return done.returncode == 0 and _arrives(unit)
 
 
-def _is_moved(unit: str) -> bool:
+def _arrives(unit: str) -> bool:
     """Wait until this process is in a unit: the order was accepted, nobody tells when it is carried out."""
     end = time.monotonic() + MOVE_WAIT_S
     while not _OWN_GROUP.read_text().rstrip().endswith(unit):

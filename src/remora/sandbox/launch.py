@@ -1,4 +1,4 @@
-"""Starts remora-init, inside bubblewrap or bare, and shakes hands with it."""
+"""Starts remora-init, inside bubblewrap, by an OCI runtime or bare, and shakes hands with it."""
 
 from __future__ import annotations
 

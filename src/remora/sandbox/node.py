@@ -90,7 +90,7 @@ class SandboxesOfNode:
             rules = Rules(self._cpu, self._weights_file())
             is_root = os.geteuid() == 0
             group = NodeGroup(name, self._hierarchies, is_root=is_root, rules=rules)
-            if not is_root and not group.has("memory") and self._is_moved():
+            if not is_root and not group.has("memory") and self._move():
                 group = NodeGroup(name, self._hierarchies, is_root=is_root, rules=rules)
             self._known_group, self._missing = group, (*self._missing, *group.missing)
         return self._known_group
@@ -109,7 +109,7 @@ class SandboxesOfNode:
         """Tell whether a sandbox is one of ours, or is being made or removed."""
         return name in self._living
 
-    def _is_moved(self) -> bool:
+    def _move(self) -> bool:
         """Have this process moved to where an ordinary user may set limits, if there is such a place."""
         hierarchy = choose_hierarchies(self._hierarchies).get("memory")
         if hierarchy is None or hierarchy.version != 2 or not enter_own_scope():

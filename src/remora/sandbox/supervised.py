@@ -1,4 +1,4 @@
-"""One living sandbox whose pid 1 is remora-init: what both drivers have in common."""
+"""One living sandbox whose pid 1 is remora-init: what all drivers have in common."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _log = logging.getLogger("remora.sandbox")
 @dataclass(frozen=True, slots=True)
 class Habitat:
     """
-    How the sandboxes of one driver differ from those of the other.
+    How the sandboxes of one driver differ from those of others.
 
     Args:
         paths: Where Lambda's directories are.
