@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 
 from remora.kit.clock import SystemClock
 from remora.sandbox import spares as rules
@@ -222,6 +223,18 @@ def test_a_sandbox_that_cannot_be_made_is_tried_again_without_spares(tmp_path):
         await it.driver.close()
 
     asyncio.run(main())
+
+
+def test_a_review_that_is_overdue_can_be_asked_for_any_number_of_times(tmp_path):
+    async def main():
+        it = Keeper(tmp_path)
+        it.fake.may_go_on.set()
+        for _ in range(3):
+            it.driver.expect(it.plan(), "f")
+        await it.state(1)
+        await it.driver.close()
+
+    uvloop.run(main())
 
 
 def test_without_memory_there_are_no_spares(tmp_path):
