@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from remora.sandbox.cgroups import SandboxGroup
     from remora.sandbox.hierarchies import CpuLimit, Hierarchy
     from remora.sandbox.supervised import Habitat
+
+ENDED_AT_ONCE = 16
+"""Sandboxes whose end is waited for at once; what runs in others is killed already, and they wait in turn."""
 
 
 async def _nothing() -> None:
@@ -77,6 +81,9 @@ class SandboxesOfNode:
         self._cpu: CpuLimit = cpu
         self._living: set[str] = set()
         self._tasks = TaskSet(f"sandboxes of {node}")
+        # The kernel takes mount namespaces apart one by one (each waits for a grace period of RCU): were all
+        # waited for at once, the last of hundreds would seem not to end.
+        self._turn = asyncio.Semaphore(ENDED_AT_ONCE)
         self._hierarchies: list[Hierarchy] = find_hierarchies()
         self._known_group: NodeGroup | None = None
         self._missing: tuple[str, ...] = ()
@@ -160,7 +167,9 @@ class SandboxesOfNode:
                     argv, control, self._tasks, group.birthplace, greet=site.greet, given=given
                 )
             forget = functools.partial(self._forget, plan, site)
-            return SupervisedSandbox(plan, watcher, habitat, Estate(init, group, self._tasks, forget))
+            return SupervisedSandbox(
+                plan, watcher, habitat, Estate(init, group, self._tasks, self._turn, forget)
+            )
         except BaseException as error:
             undoing = self._tasks.spawn(self._undo(plan, site, group, init), f"undo sandbox {plan.name}")
             await launch.uncancelled(undoing)
@@ -175,10 +184,11 @@ class SandboxesOfNode:
     async def _undo(
         self, plan: SandboxPlan, site: Site, group: SandboxGroup | None, init: launch.Init | None
     ) -> None:
-        if init is not None:
-            await init.stop()
-        if group is not None:
-            await group.remove()
+        async with self._turn:
+            if init is not None:
+                await init.stop()
+            if group is not None:
+                await group.remove()
         await in_thread(remove_tree, plan.directory)
         await self._forget(plan, site)
 

@@ -64,12 +64,14 @@ class Estate:
         init: Its remora-init.
         group: Its cgroups.
         tasks: Where `close` runs, so that nobody's cancellation stops it.
+        turn: Held while its pid 1 and its cgroups are waited for.
         forget: Called once when it is gone.
     """
 
     init: Init
     group: SandboxGroup
     tasks: TaskSet
+    turn: asyncio.Semaphore
     forget: Callable[[], Awaitable[None]]
 
 
@@ -359,8 +361,19 @@ class SupervisedSandbox:
         await uncancelled(self._closing)
 
     async def _close(self) -> None:
-        if not self._is_ended:
-            await self._empty()
+        is_empty = None if self._is_ended else self._order_empty()
+        async with self._estate.turn:
+            await self._end_all(is_empty)
+        self._report_rest()
+        await in_thread(remove_tree, self._plan.directory)
+        await self._estate.forget()
+
+    async def _end_all(self, is_empty: asyncio.Future[None] | None) -> None:
+        """Wait until all is dead and the cgroups are gone; how long that may take counts from now."""
+        if is_empty is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EMPTY_WAIT_S):
+                    await is_empty
         self._is_ended = True
         self._channel.close()
         self._refuse_sockets()
@@ -370,16 +383,11 @@ class SupervisedSandbox:
             _log.error("sandbox %s: pid 1 (%d) does not end", self._plan.name, self._init.pid)
         if not await self._group.remove():
             _log.error("sandbox %s: its cgroups could not be removed", self._plan.name)
-        self._report_rest()
-        await in_thread(remove_tree, self._plan.directory)
-        await self._estate.forget()
 
-    async def _empty(self) -> None:
+    def _order_empty(self) -> asyncio.Future[None]:
         """Have everything killed by remora-init, so that every exit is reported as it was."""
         is_empty = self._loop.create_future()
         self._empties.append(is_empty)
         self._channel.send(messages.KILL_ALL)
         self.thaw()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(EMPTY_WAIT_S):
-                await is_empty
+        return is_empty
