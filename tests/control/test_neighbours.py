@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+
+from remora.control.services.neighbour import ServiceError
+from remora.control.services.ssm import Ssm
+from remora.resources.neighbours import Parameter
 
 ACCOUNT = "000000000000"
 ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/r"
@@ -321,6 +327,27 @@ def test_secure_values_are_sealed_on_disk(tmp_path, running):
         ssm = node.client_of("ssm")
         assert refused(ssm.get_parameter, **asked) == (400, "InvalidKeyId")
         assert ssm.get_parameter(Name="/app/user", WithDecryption=True)["Parameter"]["Value"] == "ali"
+
+
+@pytest.mark.parametrize(("before", "then"), [("String", "SecureString"), ("SecureString", "String")])
+def test_a_value_is_not_kept_as_another_type_than_it_was_sealed_for(tmp_path, before, then):
+    def view(kind):
+        parameter = Parameter(name="p", type=kind, value="former", version=1, modified_ms=0)
+        return SimpleNamespace(parameters={"p": parameter})
+
+    async def change(decide):
+        return decide(view(then))[0]  # somebody else was first
+
+    control = SimpleNamespace(
+        clock=SimpleNamespace(wall_ms=lambda: 0),
+        data=tmp_path,
+        state=SimpleNamespace(view=view(before), change=change),
+    )
+    put = Ssm(control).put_parameter
+    given = {"Name": "p", "Value": "new", "Overwrite": True}
+    with pytest.raises(ServiceError, match="TooManyUpdates"):
+        asyncio.run(put(given))
+    assert asyncio.run(put({**given, "Type": "SecureString"}))["Version"] == 2
 
 
 def test_parameters_below_a_path(node):

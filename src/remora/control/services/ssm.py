@@ -105,6 +105,9 @@ class Ssm:
                 raise ServiceError(
                     "ValidationException", "A parameter type is required when you create a parameter."
                 )
+            if former is not None and "Type" not in request and former.type != kind:
+                text = f"The type of {name} was changed meanwhile: try again."  # it is sealed, or must not be
+                raise ServiceError("TooManyUpdates", text)
             parameter = Parameter(
                 name=name,
                 type=kind,
