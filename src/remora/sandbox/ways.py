@@ -90,11 +90,7 @@ class ThroughPasta:
 
     def launched(self, command: Sequence[str]) -> list[str]:
         """See `Way.launched`."""
-        leash = [
-            str(self._launcher),
-            "--leash",
-            "--",
-        ]  # frozen, bubblewrap does not notice that the node died
+        leash = [str(self._launcher), "--leash", "--"]  # bubblewrap, frozen, does not notice that we died
         return [*leash, self._pasta, *_PASTA, "--", str(self._launcher), "--closed", "--", *command]
 
     async def leave(self) -> None:
