@@ -1,12 +1,14 @@
 """
 How many idle environments a node holds, what each costs, and what warm invocations of another notice.
 
-A node makes so many environments of one function by invoking it at once, in waves; another function's warm
-invocations are timed before and afterwards, through the Invoke API, on one connection. What the machine has
-less of afterwards is counted beside what the processes themselves use: the rest is the kernel's (namespaces,
-mounts, cgroups, devices).
+A node makes so many environments of one function by invoking it at once, in waves. Another function's warm
+invocations are timed before and afterwards, through the Invoke API, on one connection, in turn with those of
+a second node that has nothing else: what the machine itself does to both cancels out (a virtual one may lose
+its processors to other guests while memory is being handed out). What the machine has less of afterwards is
+counted beside what the processes themselves use: the rest is the kernel's (namespaces, mounts, cgroups,
+devices).
 
-Usage: python benchmarks/density.py [--environments 500] [--calls 2000] [--json FILE]
+Usage: python benchmarks/density.py [--environments 500] [--rounds 15] [--calls 300] [--json FILE]
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import remora_node
 import workload
 from caller import Caller
 from children import stop_on_signals
-from figures import percentile, table
+from figures import percentile, ratio, spread, table
 
 _WAVE = 50
 _HOLD_S = 8
@@ -49,28 +51,50 @@ def cpu_us(pid):
     return int(fields[11]) * tick_us, int(fields[12]) * tick_us
 
 
-def timed(node, path, calls):
-    """
-    Invoke so often.
+def stolen():
+    """Return how many ticks this machine's processors had in all, and how many its host gave to others."""
+    ticks = [int(each) for each in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+    return sum(ticks), ticks[7]
 
-    Returns:
-        Median and 99th percentile of the times, and the CPU time of the node for each call, in user mode and
-        in the kernel, which other programs on the machine disturb less; microseconds.
-    """
-    caller = Caller(node.port, path, workload.EVENT)
-    samples = []
-    user_us, kernel_us = cpu_us(node.pid)
-    for _ in range(calls):
-        began = time.perf_counter_ns()
-        caller.call()
-        samples.append(time.perf_counter_ns() - began)
-    more_user_us, more_kernel_us = cpu_us(node.pid)
-    return {
-        "p50_us": percentile(samples, 50) / 1000,
-        "p99_us": percentile(samples, 99) / 1000,
-        "node_user_us": (more_user_us - user_us) / calls,
-        "node_kernel_us": (more_kernel_us - kernel_us) / calls,
-    }
+
+class Quick:
+    """A function of a node that is called again and again."""
+
+    def __init__(self, node, task):
+        self.pid = node.pid
+        self.caller = Caller(node.port, node.deploy("quick", task), workload.EVENT)
+
+    def timed(self, calls):
+        """
+        Call so often.
+
+        Returns:
+            Median and 99th percentile of the times, and the CPU time of the node for each call, in user mode
+            and in the kernel; microseconds.
+        """
+        user_us, kernel_us = cpu_us(self.pid)
+        samples, _ = self.caller.measure(calls, 0.0)
+        more_user_us, more_kernel_us = cpu_us(self.pid)
+        return {
+            "p50_us": percentile(samples, 50) / 1000,
+            "p99_us": percentile(samples, 99) / 1000,
+            "node_user_us": (more_user_us - user_us) / calls,
+            "node_kernel_us": (more_kernel_us - kernel_us) / calls,
+        }
+
+
+def in_turn(full, empty, rounds, calls):
+    """Call both functions in turn; return, for each, one number per round of each figure."""
+    told = {"full": {}, "empty": {}}
+    ticks, stolen_ticks = stolen()
+    for number in range(rounds):
+        both = [("full", full), ("empty", empty)]
+        for name, quick in both if number % 2 else reversed(both):
+            for figure, value in quick.timed(calls).items():
+                told[name].setdefault(figure, []).append(value)
+    more_ticks, more_stolen_ticks = stolen()
+    told["stolen"] = (more_stolen_ticks - stolen_ticks) / (more_ticks - ticks)
+    return told
 
 
 def hold(port, path):
@@ -103,20 +127,24 @@ def environments(node, function):
     return sum(each["function"] == function for each in listed)
 
 
-def measure(work, count, calls):
+def measure(work, count, rounds, calls):
     """Return everything that is told."""
     task = workload.write_task(work / "task")
-    with remora_node.running(work / "data", "--idle-seconds", "3600") as node:
-        quick, crowd = node.deploy("quick", task), node.deploy("crowd", task)
-        timed(node, quick, calls // 10)
-        before = timed(node, quick, calls)
+    with (
+        remora_node.running(work / "full", "--idle-seconds", "3600") as node,
+        remora_node.running(work / "empty") as other,
+    ):
+        full, empty = Quick(node, task), Quick(other, task)
+        crowd = node.deploy("crowd", task)
+        in_turn(full, empty, 1, calls)
+        before = in_turn(full, empty, rounds, calls)
         used, free_kib = memory.of_node(node.pid), available_kib()
         began = time.monotonic()
         fill(node, crowd, count)
         took_s = time.monotonic() - began
         time.sleep(2)  # the last ones freeze after a pause
         more, left_kib = memory.of_node(node.pid), available_kib()
-        after = timed(node, quick, calls)
+        after = in_turn(full, empty, rounds, calls)
         idle_us = sum(cpu_us(node.pid))
         time.sleep(_REST_S)
         idle_us = (sum(cpu_us(node.pid)) - idle_us) / _REST_S
@@ -136,23 +164,35 @@ def measure(work, count, calls):
     }
 
 
+def show(told):
+    """Print everything."""
+    rows = [[name, f"{value:.0f}"] for name, value in told.items() if name.endswith("_kib")]
+    print(f"\n{told['environments']} idle environments, made in {told['made_in_s']} s; each costs, KiB\n")
+    print(table(["", "KiB"], rows))
+    print("\nwarm invocations of another function: median over rounds (least-greatest), microseconds\n")
+    rows = []
+    for when in ("before", "after"):
+        for which, figures in (("full", told[when]["full"]), ("empty", told[when]["empty"])):
+            rows.append([f"{when}, {which} node", *(spread(values) for values in figures.values())])
+    print(table(["", "p50", "p99", "node's own CPU", "kernel's"], rows))
+    for when in ("before", "after"):
+        found = ratio(told[when]["full"]["p50_us"], told[when]["empty"]["p50_us"])
+        print(f"\n{when}: full / empty node {found}; stolen by the host {told[when]['stolen']:.0%}")
+    print(f"\nthe node while nobody calls: {told['idle_node_us_per_s']:.0f} us of CPU time a second")
+
+
 def main():
     """Measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--environments", type=int, default=500)
-    parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--calls", type=int, default=300, help="per node and round")
     parser.add_argument("--json", type=Path, metavar="FILE")
     chosen = parser.parse_args()
     stop_on_signals()
     with tempfile.TemporaryDirectory(prefix="remora-density-") as work:
-        told = measure(Path(work), chosen.environments, chosen.calls)
-    rows = [[name, f"{value:.0f}"] for name, value in told.items() if name.endswith("_kib")]
-    print(f"\n{told['environments']} idle environments, made in {told['made_in_s']} s; each costs, KiB\n")
-    print(table(["", "KiB"], rows))
-    before, after = told["before"], told["after"]
-    rows = [[name, f"{before[name]:.0f}", f"{after[name]:.0f}"] for name in before]
-    print(table(["warm invocations of another function", "before", "after"], rows))
-    print(f"\nthe node while nobody calls: {told['idle_node_us_per_s']:.0f} us of CPU time a second")
+        told = measure(Path(work), chosen.environments, chosen.rounds, chosen.calls)
+    show(told)
     if chosen.json:
         chosen.json.write_text(json.dumps(told, indent=2))
 
