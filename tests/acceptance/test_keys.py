@@ -165,6 +165,48 @@ def test_a_function_may_do_what_its_role_may(guarded):
     eventually(lambda: all(each["state"] == "idle" for each in environments(node, key)))
 
 
+@pytest.mark.slow
+def test_results_do_not_go_where_the_role_may_not_send_them_any_more(guarded):
+    node, key = guarded
+    ours, iam, metrics = (client(node, service, key) for service in ("lambda", "iam", "cloudwatch"))
+    iam.create_role(RoleName="caller", AssumeRolePolicyDocument=TRUST)
+    create = {
+        "Runtime": RUNTIME,
+        "Role": ROLE,
+        "Handler": "app.handler",
+        "Code": {"ZipFile": zip_of({"app.py": "def handler(event, context):\n    return 1\n"})},
+    }
+    for name in ("teller", "other"):
+        ours.create_function(FunctionName=name, **create)
+        ours.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    other = "arn:aws:lambda:us-east-1:000000000000:function:other"
+    wanted = {"FunctionName": "teller", "DestinationConfig": {"OnSuccess": {"Destination": other}}}
+    error = refused(ours.put_function_event_invoke_config, **wanted)
+    assert error["Code"] == "InvalidParameterValueException"
+    policy = {"Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": other}]}
+    iam.put_role_policy(RoleName="caller", PolicyName="p", PolicyDocument=json.dumps(policy))
+    ours.put_function_event_invoke_config(**wanted)
+
+    def total(metric, name):
+        points = metrics.get_metric_statistics(
+            Namespace="AWS/Lambda",
+            MetricName=metric,
+            Dimensions=[{"Name": "FunctionName", "Value": name}],
+            StartTime=0,
+            EndTime=2**32,
+            Period=86_400 * 365,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        return sum(point["Sum"] for point in points)
+
+    ours.invoke(FunctionName="teller", InvocationType="Event")
+    eventually(lambda: total("Invocations", "other") == 1)
+    iam.delete_role_policy(RoleName="caller", PolicyName="p")
+    ours.invoke(FunctionName="teller", InvocationType="Event")
+    eventually(lambda: total("DestinationDeliveryFailures", "teller") == 1)
+    assert (total("Invocations", "teller"), total("Invocations", "other")) == (2, 1)
+
+
 def environments(node, key):
     """Ask the node's own API, signed."""
     request = AWSRequest("GET", f"{node.endpoint}/_remora/environments")

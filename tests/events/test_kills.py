@@ -71,6 +71,9 @@ class World:
     async def deployment(self, event):
         return event.function
 
+    def refusal(self, event, target):
+        return ""
+
     def target(self, arn):
         return (arn.removeprefix(ARN), None) if arn.startswith(ARN) else None
 

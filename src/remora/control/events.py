@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from remora.auth.policy import Question
+from remora.control.callers import Caller
 from remora.control.resolving import deployment_of, version_of
+from remora.control.rights import context_of, rights_of
 from remora.events.base import Policy
 from remora.resources import versions
 from remora.resources.names import LATEST, resolve_function
@@ -35,13 +38,14 @@ class EventFunctions:
     def __init__(self, pool: MeasuringPool) -> None:
         self._pool = pool
         self._begun: Control | None = None
+        self._judges = False
 
     def __repr__(self) -> str:
         return f"<EventFunctions {'begun' if self._begun else 'new'}>"
 
-    def begin(self, control: Control) -> None:
-        """Answer from the records of a node from now on."""
-        self._begun = control
+    def begin(self, control: Control, *, judges: bool) -> None:
+        """Answer from the records of a node from now on; if it `judges`, roles need permissions."""
+        self._begun, self._judges = control, judges
 
     @property
     def _control(self) -> Control:
@@ -100,6 +104,27 @@ class EventFunctions:
         if versions.lookup(self._control.state.view, target.name, target.version) is None:
             return None
         return target.name, target.qualifier
+
+    def refusal(self, event: Event, target: str) -> str:
+        """Tell why the role of an event's function may not invoke another function; empty if it may."""
+        control = self._control
+        view, place = control.state.view, control.place
+        function = view.functions.get(event.function)
+        if not self._judges or function is None:
+            return ""
+        role = Caller(function.latest.role, function.latest.role, event.function)
+        named = resolve_function(place, target)
+        found = view.policies.get(named.name, {}).get(named.version)
+        question = Question(
+            "lambda:InvokeFunction",
+            place.function_arn(named.name, named.qualifier),
+            role.arn,
+            place.account,
+            context_of(role, place, control.clock.wall_ms()),
+            role.role,
+        )
+        why = rights_of(view, place, role).judge(question, found.statements if found is not None else ())
+        return f"{role.arn} is not authorized to invoke {target} {why}" if why else ""
 
     def concurrency(self, function: str) -> int:
         """Return how many invocations of a function there may be at once."""

@@ -10,17 +10,16 @@ Source: AWS IAM user guide, "Policy evaluation logic"; service authorization ref
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from remora.auth.policy import Question
 from remora.auth.sigv4 import SignatureError
 from remora.control.callers import Caller
 from remora.control.front_door import LAMBDA
-from remora.control.permissions.functions import needs_of_lambda
+from remora.control.permissions.functions import may_need_role, needs_of_lambda
 from remora.control.permissions.neighbours import needs_of_neighbour
 from remora.control.refusals import refuse
-from remora.control.rights import rights_of
+from remora.control.rights import context_of, rights_of
 from remora.spec.errors import ApiError
 from remora.spec.lambda_api import Route
 
@@ -73,12 +72,14 @@ class Gate:
         Raises:
             ApiError: AccessDeniedException; what is wrong with the name of a function, or with the request.
         """
-        if not caller.is_limited:
-            return
         if service == LAMBDA:
+            if not caller.is_limited and not may_need_role(exchange):
+                return
             needs = await needs_of_lambda(self._control, exchange)
-        else:
+        elif caller.is_limited:
             needs = await needs_of_neighbour(self._control, exchange, service)
+        else:
+            return
         for need in needs:
             if need.action not in _OPEN:
                 self.judge(caller, need, exchange)
@@ -90,10 +91,10 @@ class Gate:
         Raises:
             ApiError: AccessDeniedException; InvalidParameterValueException if the role has not.
         """
-        if not caller.is_limited:
-            return
         if need.role:
             caller = Caller(need.role, need.role)
+        if not caller.is_limited:
+            return
         context = {**need.context, **self._context(caller, exchange)}
         account = self._control.place.account
         question = Question(need.action, need.resource, caller.arn, account, context, caller.role)
@@ -105,25 +106,11 @@ class Gate:
             raise ApiError("InvalidParameterValueException" if need.role else "AccessDeniedException", text)
 
     def _context(self, caller: Caller, exchange: Exchange) -> dict[str, str]:
-        """Return the condition keys that every request has."""
-        now_ms, place = self._control.clock.wall_ms(), self._control.place
-        context = {
-            "aws:currenttime": datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "aws:epochtime": str(now_ms // 1000),
-            "aws:principalaccount": place.account,
-            "aws:principalarn": caller.role or caller.arn,
-            "aws:principaltype": "AssumedRole" if caller.role else "User",
-            "aws:requestedregion": place.region,
-            "aws:securetransport": "false",
-            "aws:userid": caller.user_id,
-            "aws:useragent": (exchange.header(b"user-agent") or b"").decode("latin-1"),
-        }
+        """Return the condition keys that every request over HTTP has."""
+        context = context_of(caller, self._control.place, self._control.clock.wall_ms())
+        context["aws:useragent"] = (exchange.header(b"user-agent") or b"").decode("latin-1")
         if exchange.peer:
             context["aws:sourceip"] = exchange.peer
-        if not caller.role:
-            context["aws:username"] = caller.arn.rpartition("/")[2]
-        if caller.function:
-            context["lambda:sourcefunctionarn"] = place.function_arn(caller.function)
         return context
 
 

@@ -9,6 +9,7 @@ Source: AWS IAM user guide, "Policy evaluation logic", "Permissions boundaries",
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -83,6 +84,25 @@ def rights_of(view: View, place: Place, caller: Caller) -> Rights:
     if role.boundary:
         limits[BOUNDARY] = read([role.boundary])
     return Rights(read([*role.attached, *role.inline.values()]), limits)
+
+
+def context_of(caller: Caller, place: Place, now_ms: int) -> dict[str, str]:
+    """Return the condition keys of everything that a caller does; `now_ms` is in milliseconds since 1970."""
+    context = {
+        "aws:currenttime": datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "aws:epochtime": str(now_ms // 1000),
+        "aws:principalaccount": place.account,
+        "aws:principalarn": caller.role or caller.arn,
+        "aws:principaltype": "AssumedRole" if caller.role else "User",
+        "aws:requestedregion": place.region,
+        "aws:securetransport": "false",
+        "aws:userid": caller.user_id,
+    }
+    if not caller.role:
+        context["aws:username"] = caller.arn.rpartition("/")[2]
+    if caller.function:
+        context["lambda:sourcefunctionarn"] = place.function_arn(caller.function)
+    return context
 
 
 def _statements(view: View, place: Place, policy: str) -> Sequence[Statement]:

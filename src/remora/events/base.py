@@ -146,6 +146,9 @@ class Functions(Protocol):
     def target(self, arn: str) -> tuple[str, str | None] | None:
         """Return name and qualifier of one of the node's functions; None if the ARN is of something else."""
 
+    def refusal(self, event: Event, target: str) -> str:
+        """Tell why the role of an event's function may not invoke another function; empty if it may."""
+
     def new_id(self) -> str:
         """Return a fresh request id, a UUID."""
 

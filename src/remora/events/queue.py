@@ -335,8 +335,11 @@ class EventQueue:
         sent_on: list[_Item] = []
         to_send: list[tuple[int, Delivery]] = []
         for delivery in owed:
-            number = next(self._numbers)
             event = self._sent_on(delivery)
+            if event is not None and (why := self._functions.refusal(item.event, delivery.target)):
+                self._not_delivered(delivery, why)
+                continue
+            number = next(self._numbers)
             if event is not None:
                 sent_on.append(_Item(number, event, payload=delivery.body))
                 entries.append(_new_event(sent_on[-1], delivery.body))
@@ -375,14 +378,18 @@ class EventQueue:
         try:
             await self._sender.send(delivery)
         except DeliveryError as error:
-            _log.warning("%s", error)
-            is_letter = delivery.kind == "dead-letter"
-            name = "DeadLetterErrors" if is_letter else "DestinationDeliveryFailures"
-            self._meters.add(name, delivery.invoked_arn, 1)
-            if delivery.condition != Condition.SUCCESS.value:
-                self._dropped(delivery.invoked_arn)
+            self._not_delivered(delivery, str(error))
         await self._keep(Entry("gone", number))
         self._unended -= 1
+
+    def _not_delivered(self, delivery: Delivery, why: str) -> None:
+        """Count a message that did not arrive; with it the event is lost, unless that had succeeded."""
+        _log.warning("%s", why)
+        is_letter = delivery.kind == "dead-letter"
+        name = "DeadLetterErrors" if is_letter else "DestinationDeliveryFailures"
+        self._meters.add(name, delivery.invoked_arn, 1)
+        if delivery.condition != Condition.SUCCESS.value:
+            self._dropped(delivery.invoked_arn)
 
     # --- keeping ------------------------------------------------------------------------------------------
 

@@ -55,14 +55,18 @@ class NodeEvents:
     def __repr__(self) -> str:
         return f"<NodeEvents {self.queue!r}>"
 
-    async def start(self, control: Control) -> None:
+    async def start(self, control: Control, *, judges: bool) -> None:
         """
         Go on with what a former process left.
+
+        Args:
+            control: The node's parts.
+            judges: True if a function's results go only where its role may invoke.
 
         Raises:
             StoreError: If the log cannot be opened.
         """
-        self._functions.begin(control)
+        self._functions.begin(control, judges=judges)
         await self.queue.start()
 
     async def close(self) -> None:

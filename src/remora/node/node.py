@@ -253,7 +253,7 @@ class Node:
         self._stack.push_async_callback(self._environments.close)
         self._stack.push_async_callback(pool.close, drain_s=DRAIN_S)
         self._stack.callback(events.queue.stop)
-        await events.start(control)
+        await events.start(control, judges=gate is not None)
         await server.start()
         return NodeInfo(
             endpoint, settings.region, settings.account, driver.name, missing, settings.asks_for_keys

@@ -59,6 +59,8 @@ _OF_QUALIFIED: Final = frozenset(
 )
 """Operations on a version or alias if they name one; all others are on the function, whatever they name."""
 _NUMBER: Final = re.compile(r"[0-9]{1,19}")
+_SENDING: Final = ("PutFunctionEventInvokeConfig", "UpdateFunctionEventInvokeConfig")
+"""Results of a function go where its role may send them."""
 _LARGE_BODY_BYTES: Final = 256 * 1024
 """From here on a body is parsed in a thread."""
 LAMBDA_PRINCIPAL: Final = "lambda.amazonaws.com"
@@ -88,6 +90,12 @@ async def needs_of_lambda(control: Control, exchange: Exchange) -> list[Need]:
         request = {**request, "Layers": [_layer_arn(place, arn) for arn in request["Layers"]]}
     first = Need(f"lambda:{_ACTIONS.get(name, name)}", resource, policy, {**tags, **_context(request)})
     return [first, *_further(view, place, resource, request)]
+
+
+def may_need_role(exchange: Exchange) -> bool:
+    """Tell whether a request may need permissions of a role, which nobody else's can replace."""
+    route = exchange.slot
+    return isinstance(route, Route) and route.operation.name in _SENDING
 
 
 def _named(route: Route, query: bytes) -> Request:
