@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from remora.auth.sigv4 import SignatureError
+from remora.control.failures import explain
 from remora.node.api import HEALTH_PATH, PREFIX
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ class Guarded:
             caller = await self._callers.identify(exchange, SCOPE)
         except SignatureError as error:
             _refuse(exchange, error.code, error.message)
+        except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
+            text = explain("the check of a signature", error)
+            _refuse(exchange, "ServiceException", text, status=500)
         else:
             if caller.is_limited:
                 text = f"{caller.arn} has no key that may do everything on this node"
@@ -66,6 +70,6 @@ class Guarded:
                 self._application.ended(exchange)
 
 
-def _refuse(exchange: Exchange, code: str, message: str) -> None:
+def _refuse(exchange: Exchange, code: str, message: str, *, status: int = 403) -> None:
     body = msgspec.json.encode({"code": code, "message": message}) + b"\n"
-    exchange.respond(403, [(b"Content-Type", b"application/json")], body)
+    exchange.respond(status, [(b"Content-Type", b"application/json")], body)
