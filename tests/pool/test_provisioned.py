@@ -174,3 +174,17 @@ def test_idle_environments_make_room_when_memory_is_short(stage, run):
             assert it.pool.environments()[0]["id"] != first["id"]
 
     run(scenario())
+
+
+def test_idle_environments_go_when_somebody_waits_for_memory(stage, run):
+    async def scenario():
+        async with stage({"runtime": tell}) as it:
+            await it.invoke()
+            await states(it, "idle")
+            it.pool.relieve()
+            await states(it, "idle")
+            it.pool._supply._memory_left = lambda: 0
+            it.pool.relieve()
+            await states(it)
+
+    run(scenario())

@@ -52,6 +52,7 @@ from remora.node.settings import KEYS, NodeError, NodeInfo
 from remora.pool.making import sandbox_plan
 from remora.pool.memory import memory_left
 from remora.pool.pool import Pool
+from remora.pool.pressure import Pressure
 from remora.pool.settings import PoolSettings
 from remora.resources.names import Place
 from remora.resources.records import default_log_group
@@ -180,6 +181,9 @@ class Node:
             tasks=self._environments,
             meters=self._meters,
         )
+        pressure = Pressure(asyncio.get_running_loop(), pool.relieve)
+        self._stack.callback(pressure.close)
+        pressure.open()
         scaling = Scaling(pool)
         events = NodeEvents(settings, pool, self._clock, self._meters)
         self._stack.push_async_callback(events.close)

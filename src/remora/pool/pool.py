@@ -81,6 +81,7 @@ class Pool:
         self._ledger = Ledger(settings.concurrency)
         self._groups: dict[str, Group] = {}
         self._members = self._supply.members
+        self.relieve = self._supply.relieve
         self._in_flight = 0
         self._changed = asyncio.Event()
         self._is_closing = False

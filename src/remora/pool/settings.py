@@ -33,8 +33,8 @@ class PoolSettings:
         starts_at_once: How many environments are made at once, functions in turn; others wait in line.
         start_hold_s: An init that takes longer lets the next one in line begin, seconds: it waits for
             something rather than compute.
-        memory_reserve_mib: With less memory left on the machine, idle environments are shut down before
-            another one is made, MiB.
+        memory_reserve_mib: With less memory left on the machine, idle environments are shut down: before
+            another one is made, and when somebody has to wait for memory; MiB.
         network: What the processes of an environment can reach.
         networks: Name patterns of functions with another policy; the first that matches counts.
         budgets: Time limits of an environment; those of Lambda unless tests shorten them.

@@ -110,10 +110,14 @@ class Supply:
                 self._starts.free()
                 self._customer.dropped(order)
 
-    def _begin(self, order: Order) -> None:
+    def relieve(self) -> None:
+        """Give memory back if less is left than is to be kept."""
         shortage_bytes = self._settings.memory_reserve_mib * MIB - self._memory_left()
         if shortage_bytes > 0:
             self._customer.make_room(shortage_bytes)
+
+    def _begin(self, order: Order) -> None:
+        self.relieve()
         group, provisioned = order.group, order.provisioned
         environment = self._maker.make(
             group.deployment, self._customer, is_provisioned=provisioned is not None
