@@ -22,7 +22,7 @@ _log = logging.getLogger("remora.pool")
 
 PRESSURE: Final = Path("/proc/pressure/memory")
 _TRIGGER: Final = b"some 100000 2000000\0"
-"""100 ms of waiting within 2 s, a window that those without privileges may watch, too; told once per window."""
+"""100 ms of waiting within 2 s, a window that those without privileges may watch, too; told once in it."""
 
 
 class Pressure:
