@@ -230,6 +230,18 @@ def test_slow_headers_do_not_prolong_their_time(play):
     play(scene, SHORT)
 
 
+def test_the_first_byte_begins_a_request(play):
+    async def scene(stage):
+        peer = await stage.connect()
+        await peer.send(b"G")
+        assert (await peer.answer())[0] == 408
+        other = await stage.connect()
+        await other.send(b"\r\n")  # may precede a request, and is none
+        assert await other.rest() == b""
+
+    play(scene, SHORT)
+
+
 def test_idle_connection_is_closed_after_its_answers(play):
     async def scene(stage):
         peer = await stage.connect()

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from remora.kit.alarms import Alarm
 
@@ -135,3 +136,18 @@ def test_it_rings_in_a_real_loop():
         await asyncio.wait_for(rings.wait(), 30)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_is_due_at_once_can_be_set_again(new_loop):
+    async def main():
+        rung = asyncio.Event()
+        alarm = Alarm(asyncio.get_running_loop(), rung.set)
+        alarm.set_in(0)
+        alarm.set_in(0.0001)
+        alarm.set_in(-1)
+        async with asyncio.timeout(20):
+            await rung.wait()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())

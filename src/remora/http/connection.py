@@ -58,7 +58,6 @@ class Connection(asyncio.Protocol):
         self._known = server.known
         self._latest: ServedExchange | None = None  # that might be remembered
         self._begun = 0  # requests whose first byte came with the present read
-        self._is_within = False  # a request has begun and is not complete
         self._parser: httptools.HttpRequestParser | None = None
         self._headers: list[Header] | None = None  # of the request whose headers are being read
         self._url = b""
@@ -94,7 +93,7 @@ class Connection(asyncio.Protocol):
         """Parse what was read; the callbacks below do the rest."""
         if self._parser is None or self._is_ending:
             return
-        is_between, size_bytes = not self._is_within, len(data)
+        is_between, size_bytes = self._headers is None and self._reading is None, len(data)
         if is_between:
             if self._known is not None and size_bytes <= KNOWN_BYTES_MAX and self._has_version:
                 known = self._known.get(data)
@@ -164,18 +163,15 @@ class Connection(asyncio.Protocol):
     # What the parser says.
 
     def on_message_begin(self) -> None:
-        """Note that a request begins with its first byte."""
-        self._is_within = True
+        """Begin a request: this is its first byte."""
         self._begun += 1
+        self._headers = []
+        self._url = b""
+        self._due_since = 0.0
 
     def on_url(self, url: bytes) -> None:
-        """Begin a request (or take the next piece of its target)."""
-        if self._headers is None:
-            self._headers = []
-            self._url = url
-            self._due_since = 0.0
-        else:
-            self._url += url
+        """Take a piece of its target, most often all of it."""
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header or trailer."""
@@ -189,7 +185,7 @@ class Connection(asyncio.Protocol):
         parser, headers, url = self._parser, self._headers, self._url
         if parser is None or self._is_ending:
             raise _StopParsingError
-        assert headers is not None, "the parser names a target before the headers end"
+        assert headers is not None, "a request has begun before its headers end"
         limits = self.limits
         if self._head_bytes > limits.header_bytes_max or len(headers) > limits.headers_max:
             self._check_head(headers)
@@ -250,7 +246,6 @@ class Connection(asyncio.Protocol):
                 raise _StopParsingError
             return
         self._reading = None
-        self._is_within = False
         if self._known is not None and not exchange.received_bytes:
             self._latest = exchange
         self._head_bytes = _READ_BYTES_MAX  # unknown, how much of the read is left for the next request
@@ -274,9 +269,9 @@ class Connection(asyncio.Protocol):
             self._application_failed(exchange)
 
     def _remember(self, data: bytes, latest: ServedExchange) -> None:
-        """Remember the one request that the present read brought, unless another one has begun."""
+        """Remember the one request that the present read brought."""
         self._latest = None
-        if self._known is not None and not self._is_within and len(data) <= KNOWN_BYTES_MAX:
+        if self._known is not None and len(data) <= KNOWN_BYTES_MAX:
             self._known.remember(data, latest)
 
     def _hear_again(self, known: Known) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ class Room:
 
     def _freed(self, held: list[int]) -> None:
         """Take back what a body had that is no more; called at any point of the program, in any thread."""
-        if held[0] and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._let_go, held)
+        if held[0]:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._let_go, held)
 
     def _let_go(self, held: list[int]) -> None:
         self.held_bytes -= held[0]

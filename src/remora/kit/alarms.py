@@ -24,12 +24,13 @@ class Alarm:
         ring: What is called.
     """
 
-    __slots__ = ("_due_s", "_loop", "_ring", "_timer")
+    __slots__ = ("_due_s", "_loop", "_ring", "_timer", "_timer_s")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ring: Callable[[], object]) -> None:
         self._loop = loop
         self._ring = ring
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_s = 0.0  # when it goes off; uvloop's does not always know
         self._due_s: float | None = None
 
     def __repr__(self) -> str:
@@ -39,11 +40,8 @@ class Alarm:
     def set_in(self, seconds: float) -> None:
         """Ring in so many seconds (at once if negative), and not at the time set before."""
         due_s = self._due_s = self._loop.time() + max(0.0, seconds)
-        if self._timer is None:
-            self._timer = self._loop.call_at(due_s, self._look)
-        elif due_s < self._timer.when():
-            self._timer.cancel()
-            self._timer = self._loop.call_at(due_s, self._look)
+        if self._timer is None or due_s < self._timer_s:
+            self._start(due_s)
 
     def cancel(self) -> None:
         """Do not ring. Repeated calls: no effect."""
@@ -56,13 +54,20 @@ class Alarm:
             self._timer.cancel()
             self._timer = None
 
+    def _start(self, due_s: float) -> None:
+        """Look at `due_s`, and not before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_s = due_s
+        self._timer = self._loop.call_at(due_s, self._look)
+
     def _look(self) -> None:
         self._timer = None
         due_s = self._due_s
         if due_s is None:
             return
         if self._loop.time() + _TICK_S < due_s:
-            self._timer = self._loop.call_at(due_s, self._look)
+            self._start(due_s)
         else:
             self._due_s = None
             self._ring()

@@ -49,7 +49,7 @@ def new_file(directory: Path, prefix: str) -> Iterator[NewFile]:
             os.fsync(descriptor)
         temporary.rename(new.path)
     except BaseException:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
         raise
     sync_directory(directory)
 

@@ -128,7 +128,7 @@ class Meter:
         self._has_extensions = False
 
     def _process_started(self, happened: Happened) -> None:
-        self._started_us[happened.name] = happened.at_us
+        self._started_us.setdefault(happened.name, happened.at_us)
 
     def _extension_registered(self, happened: Happened) -> None:
         self._has_extensions = True
