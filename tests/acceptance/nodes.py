@@ -52,6 +52,20 @@ def eventually(is_true: Callable[[], Any], within_s: float = PATIENCE_S) -> Any:
     return value
 
 
+def total(cloudwatch: Any, metric: str, function: str) -> float:
+    """Return the sum of one of a function's metrics, as a CloudWatch client reads it."""
+    points = cloudwatch.get_metric_statistics(
+        Namespace="AWS/Lambda",
+        MetricName=metric,
+        Dimensions=[{"Name": "FunctionName", "Value": function}],
+        StartTime=0,
+        EndTime=2**32,
+        Period=86_400 * 365,
+        Statistics=["Sum"],
+    )["Datapoints"]
+    return sum(point["Sum"] for point in points)
+
+
 def aws_2():
     """Return the machine's AWS CLI 2, which `tools/setup` installs; None if there is none."""
     program = Path("/usr/bin/aws")

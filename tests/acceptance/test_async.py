@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from .conftest import functions_on, running
-from .nodes import Node, eventually, unique
+from .nodes import Node, eventually, total, unique
 from .packages import RUNTIME, zip_of
 from .services import client
 
@@ -241,22 +241,10 @@ def test_what_cannot_be_delivered_is_counted(node, function):
     send(node, name, {"raise": "no"})
     metrics = client("cloudwatch", node.endpoint)
 
-    def total(metric: str) -> float:
-        points = metrics.get_metric_statistics(
-            Namespace="AWS/Lambda",
-            MetricName=metric,
-            Dimensions=[{"Name": "FunctionName", "Value": name}],
-            StartTime=0,
-            EndTime=2**32,
-            Period=86_400 * 365,
-            Statistics=["Sum"],
-        )["Datapoints"]
-        return sum(point["Sum"] for point in points)
-
-    eventually(lambda: total("DestinationDeliveryFailures") == 1)
-    eventually(lambda: total("DeadLetterErrors") == 1)
-    assert total("AsyncEventsReceived") == 1
-    assert total("AsyncEventsDropped") == 2
+    eventually(lambda: total(metrics, "DestinationDeliveryFailures", name) == 1)
+    eventually(lambda: total(metrics, "DeadLetterErrors", name) == 1)
+    assert total(metrics, "AsyncEventsReceived", name) == 1
+    assert total(metrics, "AsyncEventsDropped", name) == 2
 
 
 def test_an_alias_has_its_own_configuration(node, function, queue):

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from remora.testing.clients import read_at_once
 
 from .conftest import running
-from .nodes import REMORA, eventually
+from .nodes import REMORA, eventually, total
 from .packages import RUNTIME, zip_of
 
 ROLE = "arn:aws:iam::000000000000:role/caller"
@@ -187,24 +187,12 @@ def test_results_do_not_go_where_the_role_may_not_send_them_any_more(guarded):
     iam.put_role_policy(RoleName="caller", PolicyName="p", PolicyDocument=json.dumps(policy))
     ours.put_function_event_invoke_config(**wanted)
 
-    def total(metric, name):
-        points = metrics.get_metric_statistics(
-            Namespace="AWS/Lambda",
-            MetricName=metric,
-            Dimensions=[{"Name": "FunctionName", "Value": name}],
-            StartTime=0,
-            EndTime=2**32,
-            Period=86_400 * 365,
-            Statistics=["Sum"],
-        )["Datapoints"]
-        return sum(point["Sum"] for point in points)
-
     ours.invoke(FunctionName="teller", InvocationType="Event")
-    eventually(lambda: total("Invocations", "other") == 1)
+    eventually(lambda: total(metrics, "Invocations", "other") == 1)
     iam.delete_role_policy(RoleName="caller", PolicyName="p")
     ours.invoke(FunctionName="teller", InvocationType="Event")
-    eventually(lambda: total("DestinationDeliveryFailures", "teller") == 1)
-    assert (total("Invocations", "teller"), total("Invocations", "other")) == (2, 1)
+    eventually(lambda: total(metrics, "DestinationDeliveryFailures", "teller") == 1)
+    assert (total(metrics, "Invocations", "teller"), total(metrics, "Invocations", "other")) == (2, 1)
 
 
 def environments(node, key):

@@ -11,7 +11,7 @@ import pytest
 from remora.resources import lineage
 
 from .conftest import functions_on, running
-from .nodes import eventually, unique
+from .nodes import eventually, total, unique
 from .packages import RUNTIME, zip_of
 from .services import client
 
@@ -102,16 +102,7 @@ def hops(node, name):
 
 def dropped(node, name):
     """Return how often an invocation of a function was refused as part of a loop."""
-    points = client("cloudwatch", node.endpoint).get_metric_statistics(
-        Namespace="AWS/Lambda",
-        MetricName="RecursiveInvocationsDropped",
-        Dimensions=[{"Name": "FunctionName", "Value": name}],
-        StartTime=0,
-        EndTime=2**32,
-        Period=86_400 * 365,
-        Statistics=["Sum"],
-    )["Datapoints"]
-    return sum(point["Sum"] for point in points)
+    return total(client("cloudwatch", node.endpoint), "RecursiveInvocationsDropped", name)
 
 
 def event(node, kind, *ring):

@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
             self._head_bytes = size_bytes
         else:
             self._head_bytes += size_bytes
-        self._begun = 0
+        self._begun, self._latest = 0, None
         complaint: Exception | None = None
         try:
             self._parser.feed_data(data)
@@ -270,7 +270,6 @@ class Connection(asyncio.Protocol):
 
     def _remember(self, data: bytes, latest: ServedExchange) -> None:
         """Remember the one request that the present read brought."""
-        self._latest = None
         if self._known is not None and len(data) <= KNOWN_BYTES_MAX:
             self._known.remember(data, latest)
 
