@@ -24,7 +24,8 @@ class Request:
 
     def respond(self, status, headers, body):
         self.is_open, self.status = False, status
-        self._then(dict(headers))
+        lines = headers.splitlines() if isinstance(headers, bytes) else [b": ".join(pair) for pair in headers]
+        self._then(dict(line.split(b": ", 1) for line in lines))
 
 
 def test_two_posts_in_one_step_of_the_machine(stage, run):
@@ -39,7 +40,8 @@ def test_two_posts_in_one_step_of_the_machine(stage, run):
 
             def hear(request):
                 api.began(request)
-                api.ended(request)
+                if request.is_open:
+                    api.ended(request)
 
             def pipelined(headers):
                 request_id = headers[b"Lambda-Runtime-Aws-Request-Id"]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from remora.http.answers import block
 from remora.kit.ids import new_uuid
 
 if TYPE_CHECKING:
     from remora.environment.base import InvokeRequest
-    from remora.http.exchange import Exchange, Header
+    from remora.http.exchange import Exchange
     from remora.lifecycle.messages import Failure
     from remora.resources.records import FunctionVersion
 
@@ -39,23 +40,29 @@ def error_body(error_type: str, message: str) -> bytes:
     return to_json({"errorMessage": message, "errorType": error_type})
 
 
-def invocation_headers(request_id: str, deadline_ms: int, request: InvokeRequest) -> list[Header]:
-    """Return the headers of an invocation as the runtime gets it; what was not given is left away."""
-    headers = [
-        *JSON,
-        (b"Lambda-Runtime-Aws-Request-Id", request_id.encode()),
-        (b"Lambda-Runtime-Deadline-Ms", b"%d" % deadline_ms),
-        (b"Lambda-Runtime-Invoked-Function-Arn", request.invoked_arn.encode()),
-    ]
+def invocation_headers(request_id: str, deadline_ms: int, request: InvokeRequest) -> bytes:
+    """
+    Return the headers of an invocation as the runtime gets it, as lines; what was not given is left away.
+
+    Raises:
+        ValueError: If something that the invoker sent otherwise than in a header contains a line break.
+    """
+    lines = (
+        b"Content-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: %b\r\n"
+        b"Lambda-Runtime-Deadline-Ms: %d\r\nLambda-Runtime-Invoked-Function-Arn: %b\r\n"
+    ) % (request_id.encode(), deadline_ms, request.invoked_arn.encode())
     if request.trace_id:
-        headers.append((b"Lambda-Runtime-Trace-Id", request.trace_id.encode()))
-    if request.client_context is not None:
-        headers.append((b"Lambda-Runtime-Client-Context", request.client_context.encode()))
-    if request.cognito_identity is not None:
-        headers.append((b"Lambda-Runtime-Cognito-Identity", request.cognito_identity.encode()))
-    if request.tenant_id is not None:
-        headers.append((b"Lambda-Runtime-Aws-Tenant-Id", request.tenant_id.encode()))
-    return headers
+        lines += b"Lambda-Runtime-Trace-Id: %b\r\n" % request.trace_id.encode()
+    others = [
+        (name, value.encode())
+        for name, value in (
+            (b"Lambda-Runtime-Client-Context", request.client_context),
+            (b"Lambda-Runtime-Cognito-Identity", request.cognito_identity),
+            (b"Lambda-Runtime-Aws-Tenant-Id", request.tenant_id),
+        )
+        if value is not None
+    ]
+    return lines + block(b"", others) if others else lines
 
 
 def failure_payload(failure: Failure, request_id: str) -> bytes:

@@ -48,17 +48,20 @@ def status_line(status: int) -> bytes:
     return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
 
 
-def head(status: int, headers: Iterable[Header]) -> bytes:
+def head(status: int, headers: Iterable[Header] | bytes) -> bytes:
     """
     Return status line and headers.
 
     A head is remembered if its headers are a tuple: who answers with constant headers keeps them in one.
+    Headers that are bytes are lines already, each with its line break; they are not looked at.
 
     Raises:
         ValueError: If a header contains a line break.
     """
+    if type(headers) is bytes:
+        return (STATUS_LINES.get(status) or status_line(status)) + headers
     if type(headers) is not tuple:
-        return block(STATUS_LINES.get(status) or status_line(status), headers)
+        return block(status_line(status), headers)  # type: ignore[arg-type] # not bytes
     known = _heads.get((status, headers))
     if known is None:
         if len(_heads) >= _HEADS_MAX:

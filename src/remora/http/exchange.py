@@ -72,8 +72,16 @@ class Exchange(Protocol):
     def resume(self) -> None:
         """Go on with it. Repeated calls: no effect."""
 
-    def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
-        """Answer with a whole body; Content-Length and Date are added, the connection is kept if possible."""
+    def respond(self, status: int, headers: Iterable[Header] | bytes, body: bytes) -> None:
+        """
+        Answer with a whole body; Content-Length and Date are added, the connection is kept if possible.
+
+        Args:
+            status: Of the answer.
+            headers: Names and values, looked at for line breaks; or lines, each with its line break, whose
+                author answers for what is in them.
+            body: Of the answer.
+        """
 
     def begin(self, status: int, headers: Iterable[Header], length: int | None = None) -> None:
         """Begin an answer; without a length it goes in chunks, with one exactly so many bytes are written."""

@@ -118,7 +118,7 @@ class ServedExchange:
         """Go on with it."""
         self.connection.release(self)
 
-    def respond(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+    def respond(self, status: int, headers: Iterable[Header] | bytes, body: bytes) -> None:
         """
         Answer with a whole body.
 

@@ -21,6 +21,7 @@ from remora.control.answers import write_error
 from remora.control.operations import asynchronous
 from remora.control.operations.payloads import check_json, too_large
 from remora.control.operations.streaming import write_stream
+from remora.http.answers import block
 from remora.pool.base import InvokeRequest, InvokeResult, PoolError, Throttled
 from remora.resources import functions, lineage, versions
 from remora.resources.names import Target, resolve_function
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.control.context import Control
-    from remora.http.exchange import Exchange, Header
+    from remora.http.exchange import Exchange
     from remora.pool.base import Deployment
     from remora.resources.records import FunctionVersion
     from remora.spec.lambda_api import Route
@@ -332,14 +333,17 @@ def _refusal(error: Throttled | PoolError) -> ApiError:
     return ApiError("TooManyRequestsException", "Rate Exceeded.", headers=headers, Reason=error.reason)
 
 
-def _answer_headers(result: InvokeResult) -> list[Header]:
-    headers: list[Header] = [
-        (b"Content-Type", result.content_type.encode("latin-1", "replace")),
-        (b"x-amzn-RequestId", result.request_id.encode()),
-        (b"X-Amz-Executed-Version", result.executed_version.encode()),
-    ]
+def _answer_headers(result: InvokeResult) -> bytes:
+    """Return the headers of an answer as lines; what the function chose itself is checked for line breaks."""
+    lines = b"Content-Type: application/json\r\n"
+    if result.content_type != "application/json":
+        lines = block(b"", [(b"Content-Type", result.content_type.encode("latin-1", "replace"))])
+    lines += b"x-amzn-RequestId: %b\r\nX-Amz-Executed-Version: %b\r\n" % (
+        result.request_id.encode(),
+        result.executed_version.encode(),
+    )
     if result.function_error is not None:
-        headers.append((b"X-Amz-Function-Error", result.function_error.encode()))
+        lines += b"X-Amz-Function-Error: %b\r\n" % result.function_error.encode()
     if result.log_tail is not None:
-        headers.append((b"X-Amz-Log-Result", base64.b64encode(result.log_tail)))
-    return headers
+        lines += b"X-Amz-Log-Result: %b\r\n" % base64.b64encode(result.log_tail)
+    return lines
