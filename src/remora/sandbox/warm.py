@@ -36,8 +36,6 @@ CALM_S = 0.2
 """Spares are made when nobody has wished for anything for so long,"""
 CALM_S_MAX = 1.0
 """or when this time has passed."""
-_SOONEST_S = 0.001
-"""What is due at once is no timer to uvloop, but a callback that cannot be asked when it is due."""
 KINDS_MAX = 256
 """How many kinds of sandboxes are remembered."""
 SCARCE_S = 10.0
@@ -219,7 +217,7 @@ class WarmDriver:
     def _set_review(self, in_s: float) -> None:
         if self._review is None:
             self._review = Alarm(asyncio.get_running_loop(), self._carry_out)
-        self._review.set_in(max(_SOONEST_S, in_s))
+        self._review.set_in(in_s)
 
     def _carry_out(self) -> None:
         """Make what is missing, let go of what is too much, and look again when that changes."""
