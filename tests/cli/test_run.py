@@ -243,5 +243,9 @@ def test_signals_end_a_run_in_an_orderly_way(remora, function, monkeypatch, numb
             ended.append(True)
 
     monkeypatch.setattr(run_command, "run_once", wait_for_ever)
-    assert remora("run", str(function)).code == code
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
+    try:
+        assert remora("run", str(function)).code == code
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert ended == [True]
