@@ -271,13 +271,14 @@ class S3:
         if unwanted and unwanted in {etag, found.etag, "*"}:
             self._send(request, 304, headers)
             return
-        begin, end = read_range(request.header(b"range"), found.size_bytes)
+        span = read_range(request.header(b"range"), found.size_bytes)
         status = 200
-        if (begin, end) != (0, found.size_bytes):
+        if span is not None:
             status = 206
-            headers.append((b"Content-Range", f"bytes {begin}-{end - 1}/{found.size_bytes}".encode()))
+            shown = f"bytes {span[0]}-{span[1] - 1}/{found.size_bytes}"
+            headers.append((b"Content-Range", shown.encode()))
         with self._control.artifacts.holding((found.digest,)):
-            await self._send_file(request, status, headers, found, (begin, end))
+            await self._send_file(request, status, headers, found, span or (0, found.size_bytes))
 
     async def _send_file(
         self, request: Request, status: int, headers: list[Header], found: StoredObject, span: tuple[int, int]

@@ -143,16 +143,16 @@ def read_number(text: str) -> int:
     return int(text)
 
 
-def read_range(text: str, size_bytes: int) -> tuple[int, int]:
+def read_range(text: str, size_bytes: int) -> tuple[int, int] | None:
     """
-    Return which bytes are wanted, the end exclusive; a range that is none is passed over.
+    Return which bytes are wanted, the end exclusive; None if that is not said, or cannot be read.
 
     Raises:
         S3Error: If there are no such bytes.
     """
     match = _RANGE.fullmatch(text)
     if match is None or not (match[1] or match[2]):
-        return 0, size_bytes
+        return None
     if match[1]:
         begin = int(match[1][:_DIGITS_MAX])
         end = min(int(match[2][:_DIGITS_MAX]) + 1, size_bytes) if match[2] else size_bytes
