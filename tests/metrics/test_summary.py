@@ -47,6 +47,13 @@ def test_merging_is_as_if_one_had_seen_all(first, second):
     assert merged.bins == whole.bins
 
 
+@given(st.lists(st.integers(-90_000_000, 5_000), min_size=1))
+def test_negative_numbers_fall_into_the_bin_of_0(numbers):
+    it = summed(numbers)
+    assert (it.count, it.total, it.least) == (len(numbers), sum(numbers), min(numbers))
+    assert it.bins == summed([max(0, number) for number in numbers]).bins
+
+
 def test_nothing_merges_with_anything():
     empty, one = Summary(), summed([7])
     one.merge(empty)

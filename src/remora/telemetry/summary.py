@@ -15,7 +15,11 @@ _HALF_BIN: Final = math.sqrt(1.01)
 
 
 class Summary:
-    """Numbers that were seen: whole ones, not negative."""
+    """
+    Numbers that were seen: whole ones.
+
+    A negative one (of a clock that was set back) falls into the bin of 0, and counts as it is otherwise.
+    """
 
     __slots__ = ("bins", "count", "greatest", "least", "total")
 
@@ -37,7 +41,7 @@ class Summary:
             self.greatest = number
         self.count += 1
         self.total += number
-        place = _PLACES[number] if number < _PLACES_MAX else _place(number)
+        place = _PLACES[number] if 0 <= number < _PLACES_MAX else _place(number)
         self.bins[place] = self.bins.get(place, 0) + 1
 
     def add_many(self, number: int, count: int) -> None:
