@@ -334,10 +334,11 @@ class EventQueue:
         entries = [Entry("gone", item.number)]
         sent_on: list[_Item] = []
         to_send: list[tuple[int, Delivery]] = []
+        refused: list[tuple[Delivery, str]] = []
         for delivery in owed:
             event = self._sent_on(delivery)
             if event is not None and (why := self._functions.refusal(item.event, delivery.target)):
-                self._not_delivered(delivery, why)
+                refused.append((delivery, why))
                 continue
             number = next(self._numbers)
             if event is not None:
@@ -349,6 +350,8 @@ class EventQueue:
         await self._keep(*entries)
         self._let_go(item)
         self._unended -= 1
+        for delivery, why in refused:
+            self._not_delivered(delivery, why)
         for each in sent_on:
             self._accepted(each)
         for number, delivery in to_send:
