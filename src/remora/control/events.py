@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from remora.auth.policy import Question
 from remora.control.callers import Caller
+from remora.control.permissions.functions import need_to_send
 from remora.control.resolving import deployment_of, version_of
-from remora.control.rights import context_of, rights_of
+from remora.control.rights import context_of, refusal
 from remora.events.base import Policy
 from remora.resources import versions
 from remora.resources.names import LATEST, resolve_function
@@ -112,19 +112,9 @@ class EventFunctions:
         function = view.functions.get(event.function)
         if not self._judges or function is None:
             return ""
-        role = Caller(function.latest.role, function.latest.role, event.function)
-        named = resolve_function(place, target)
-        found = view.policies.get(named.name, {}).get(named.version)
-        question = Question(
-            "lambda:InvokeFunction",
-            place.function_arn(named.name, named.qualifier),
-            role.arn,
-            place.account,
-            context_of(role, place, control.clock.wall_ms()),
-            role.role,
-        )
-        why = rights_of(view, place, role).judge(question, found.statements if found is not None else ())
-        return f"{role.arn} is not authorized to invoke {target} {why}" if why else ""
+        need = need_to_send(view, place, function.latest.role, target)
+        role = Caller(need.role, need.role)
+        return refusal(view, place, role, need, context_of(role, place, control.clock.wall_ms()))
 
     def concurrency(self, function: str) -> int:
         """Return how many invocations of a function there may be at once."""

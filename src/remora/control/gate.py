@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from remora.auth.policy import Question
 from remora.auth.sigv4 import SignatureError
 from remora.control.callers import Caller
 from remora.control.front_door import LAMBDA
 from remora.control.permissions.functions import may_need_role, needs_of_lambda
 from remora.control.permissions.neighbours import needs_of_neighbour
 from remora.control.refusals import refuse
-from remora.control.rights import context_of, rights_of
+from remora.control.rights import context_of, refusal
 from remora.spec.errors import ApiError
 from remora.spec.lambda_api import Route
 
@@ -95,14 +94,9 @@ class Gate:
             caller = Caller(need.role, need.role)
         if not caller.is_limited:
             return
-        context = {**need.context, **self._context(caller, exchange)}
-        account = self._control.place.account
-        question = Question(need.action, need.resource, caller.arn, account, context, caller.role)
-        rights = rights_of(self._control.state.view, self._control.place, caller)
-        why = rights.judge(question, need.policy)
-        if why:
-            what = f"perform: {need.action} on resource: {need.resource} {why}"
-            text = need.refusal or f"User: {caller.arn} is not authorized to {what}"
+        context = self._context(caller, exchange)
+        text = refusal(self._control.state.view, self._control.place, caller, need, context)
+        if text:
             raise ApiError("InvalidParameterValueException" if need.role else "AccessDeniedException", text)
 
     def _context(self, caller: Caller, exchange: Exchange) -> dict[str, str]:

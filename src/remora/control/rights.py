@@ -19,9 +19,10 @@ from remora.auth.managed import MANAGED
 from remora.auth.policy import Question, Verdict, judge, judge_resource, statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from remora.control.callers import Caller
+    from remora.control.permissions.base import Need
     from remora.resources.names import Place
     from remora.resources.view import View
 
@@ -84,6 +85,28 @@ def rights_of(view: View, place: Place, caller: Caller) -> Rights:
     if role.boundary:
         limits[BOUNDARY] = read([role.boundary])
     return Rights(read([*role.attached, *role.inline.values()]), limits)
+
+
+def refusal(
+    view: View, place: Place, caller: Caller, need: Need, context: Mapping[str, str | tuple[str, ...]]
+) -> str:
+    """
+    Tell in AWS's words that a caller has not a permission; empty if it has.
+
+    Args:
+        view: The records.
+        place: Account and region.
+        caller: Who needs it; `need.role` is not looked at.
+        need: The permission.
+        context: Condition keys beside those of the need.
+    """
+    known = {**need.context, **context}
+    question = Question(need.action, need.resource, caller.arn, place.account, known, caller.role)
+    why = rights_of(view, place, caller).judge(question, need.policy)
+    if not why:
+        return ""
+    what = f"perform: {need.action} on resource: {need.resource} {why}"
+    return need.refusal or f"User: {caller.arn} is not authorized to {what}"
 
 
 def context_of(caller: Caller, place: Place, now_ms: int) -> dict[str, str]:

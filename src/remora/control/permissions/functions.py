@@ -194,16 +194,20 @@ def _destinations(view: View, place: Place, request: Request) -> Iterator[Need]:
         arn = each.get("Destination", "")
         function = view.functions.get(resolve_function(place, request["FunctionName"]).name)
         if ":lambda:" in arn and function is not None:
-            target = resolve_function(place, arn)
-            found = view.policies.get(target.name, {}).get(target.version)
-            yield Need(
-                "lambda:InvokeFunction",
-                place.function_arn(target.name, target.qualifier),
-                found.statements if found is not None else (),
-                refusal="The function's execution role does not have permissions to call InvokeFunction on "
-                f"{arn}",
-                role=function.latest.role,
-            )
+            yield need_to_send(view, place, function.latest.role, arn)
+
+
+def need_to_send(view: View, place: Place, role: str, arn: str) -> Need:
+    """Return the permission that a function's role needs for results to go to another function."""
+    target = resolve_function(place, arn)
+    found = view.policies.get(target.name, {}).get(target.version)
+    return Need(
+        "lambda:InvokeFunction",
+        place.function_arn(target.name, target.qualifier),
+        found.statements if found is not None else (),
+        refusal=f"The function's execution role does not have permissions to call InvokeFunction on {arn}",
+        role=role,
+    )
 
 
 def _layer_arn(place: Place, text: str) -> str:
