@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written to a temporary name, synced, renamed."""
+"""Files that are whole or not there: written to a temporary name, synced, renamed; and private ones."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+PRIVATE: Final = 0o600
+"""What files that hold secrets are to others than their owner."""
+
+
+def make_private(path: Path) -> None:
+    """Make a file that only its owner may read; one that is there becomes so. Raises OSError."""
+    path.touch(mode=PRIVATE)
+    path.chmod(PRIVATE)
 
 
 class NewFile:

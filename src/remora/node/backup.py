@@ -22,12 +22,11 @@ import msgspec
 
 import remora
 from remora.control.state import State
-from remora.kit.files import sync_directory
+from remora.kit.files import PRIVATE, sync_directory
 from remora.node.drivers import LOCK, RECORDS, record_store
 from remora.node.settings import LOCK_OF_KEYS, NodeError
 from remora.store.base import StoreError
 from remora.store.copies import check_database, copy_database
-from remora.store.layouts import PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,8 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from remora.store.layouts import PRIVATE, check
+from remora.kit.files import PRIVATE
+from remora.store.layouts import check
 from remora.store.sqlite_errors import explained
 
 if TYPE_CHECKING:

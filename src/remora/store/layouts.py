@@ -8,16 +8,13 @@ layout are one transaction, so a file has its former layout or the newest one, n
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from remora.kit.files import make_private
 from remora.store.base import StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-PRIVATE: Final = 0o600
-"""What databases are to others: records, events and their copies hold secrets."""
 
 
 class Layouts(NamedTuple):
@@ -47,8 +44,7 @@ def open_database(path: Path, layouts: Layouts, *, synchronous: str) -> sqlite3.
         OSError: If it cannot be made.
         sqlite3.DatabaseError: If it is damaged, or cannot be read or written; nothing was made worse.
     """
-    path.touch(mode=PRIVATE)
-    path.chmod(PRIVATE)  # SQLite gives the files beside it the same mode
+    make_private(path)  # SQLite gives the files beside it the same mode
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path, layouts, synchronous)

@@ -37,6 +37,7 @@ class Meters:
         self.usage = Usage(clock.wall_ms(), last_max)
         self.entered = self.metrics.entered
         self.left = self.metrics.left
+        """See `Metrics`; on the warm path, so called directly."""
 
     def throttled(self, function: str, version: str, invoked_arn: str) -> None:
         """An invocation was refused."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from remora.kit.files import make_private
 from remora.kit.tasks import TaskSet
 from remora.telemetry.metrics import (
     BUCKETS_MAX,
@@ -48,7 +49,6 @@ _CHANGING_S: Final = 20 * 60
 """No bucket changes later than that: the longest invocation, and a wait before it."""
 _ENCODED_AT_ONCE: Final = 50
 """Buckets encoded before others may run."""
-_PRIVATE: Final = 0o600
 """What the file is to others, like the node's other databases: it names functions."""
 
 _CREATE = """
@@ -194,8 +194,7 @@ class MetricFile:
             return self._open(now_s)
 
     def _open(self, now_s: int) -> list[Row]:
-        self._path.touch(mode=_PRIVATE)
-        self._path.chmod(_PRIVATE)  # SQLite gives the files beside it the same mode
+        make_private(self._path)  # SQLite gives the files beside it the same mode
         self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
