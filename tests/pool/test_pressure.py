@@ -32,7 +32,7 @@ def test_urgent_data_is_pressure():
     async def act(ours, theirs, felt):
         for _ in range(2):
             ours.send(b"!", socket.MSG_OOB)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await felt.get()
             theirs.recv(1, socket.MSG_OOB)
             while not felt.empty():
@@ -56,7 +56,7 @@ def test_what_breaks_is_watched_no_more():
         reader, writer = os.pipe()
         pressure.watch(writer)
         os.close(reader)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while "not" not in repr(pressure):  # noqa: ASYNC110 - nothing else would be told
                 await asyncio.sleep(0.001)
 
@@ -70,6 +70,20 @@ def test_without_pressure_information_nothing_is_watched(tmp_path):
         assert repr(pressure) == "<Pressure not watched>"
         pressure.open(tmp_path)
         assert repr(pressure) == "<Pressure not watched>"
+        pressure.close()
+
+    asyncio.run(main())
+
+
+def test_what_takes_the_trigger_but_cannot_be_watched_is_closed(tmp_path):
+    (tmp_path / "plain").touch()  # the kernel refuses to watch a plain file
+
+    async def main():
+        pressure = Pressure(asyncio.get_running_loop(), lambda: None)
+        before = os.listdir("/proc/self/fd")  # noqa: PTH208 - as one sees it
+        pressure.open(tmp_path / "plain")
+        assert repr(pressure) == "<Pressure not watched>"
+        assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
         pressure.close()
 
     asyncio.run(main())

@@ -156,7 +156,7 @@ class State:
             self.effects.append(CancelTimer(timer))
 
     def happened(self, kind: Kind, **members: Any) -> None:
-        """Tell the world."""
+        """Tell the world. What every invocation tells is made in place: on the warm path this costs."""
         self.effects.append(Happened(kind, self.now_us, **members))
 
     def forget_generation(self) -> None:

@@ -82,6 +82,7 @@ class Pool:
         self._groups: dict[str, Group] = {}
         self._members = self._supply.members
         self.relieve = self._supply.relieve
+        """Called when memory is short: gives up environments that are idle."""
         self._in_flight = 0
         self._changed = asyncio.Event()
         self._is_closing = False

@@ -47,24 +47,31 @@ class Pressure:
         """Watch from now on, if the kernel lets us."""
         try:
             watched = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                os.write(watched, _TRIGGER)
+                self.watch(watched)
+            except OSError:
+                os.close(watched)
+                raise
         except OSError as error:
             _log.debug("the pressure on memory cannot be watched: %s", error)
-            return
-        try:
-            os.write(watched, _TRIGGER)
-        except OSError as error:
-            _log.debug("the pressure on memory cannot be watched: %s", error)
-            os.close(watched)
-            return
-        self.watch(watched)
 
     def watch(self, descriptor: int) -> None:
-        """Watch a descriptor that has priority data when there is pressure; it is ours from now on."""
-        self._watched = descriptor
-        self._epoll = select.epoll()
-        self._epoll.register(descriptor, select.EPOLLPRI)
+        """
+        Watch a descriptor that has priority data when there is pressure.
+
+        Raises:
+            OSError: If it cannot be watched; otherwise it is ours from now on.
+        """
+        epoll = select.epoll()
+        try:
+            epoll.register(descriptor, select.EPOLLPRI)
+        except OSError:
+            epoll.close()
+            raise
+        self._watched, self._epoll = descriptor, epoll
         # The event loop watches for ordinary data only: an epoll has that when it has any event.
-        self._loop.add_reader(self._epoll.fileno(), self._look)
+        self._loop.add_reader(epoll.fileno(), self._look)
 
     def close(self) -> None:
         """Watch no more. Repeated calls: no effect."""
