@@ -88,7 +88,7 @@ enum {
     PROCESSES_MAX = 256,
     LIMITS_MAX = 16,
     DESCRIPTORS_MAX = 8,
-    CONNECT_MS = 10 * 1000,
+    CONNECT_MS = 60 * 1000,
     LISTEN_BACKLOG = 256,
     OOM_ADJUST = 500, /* when the machine runs out of memory, functions go before the platform */
     BROKEN_STATUS = 125,

@@ -24,7 +24,7 @@ from botocore.config import Config
 from remora.testing.clients import read_at_once
 
 REMORA = Path(sys.executable).with_name("remora")
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 """How long anything may take on a busy machine before a test gives up."""
 ROLE = "arn:aws:iam::000000000000:role/acceptance"
 _HIDE_CGROUPS = "mount -t tmpfs -o ro none /sys/fs/cgroup"

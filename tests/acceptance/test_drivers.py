@@ -77,7 +77,7 @@ def test_layers_are_found(node, function):
 
 @pytest.mark.case("LC-20", "LC-19")
 def test_a_timeout(node, function):
-    name = function(does={"watcher": {}}, Timeout=1)
+    name = function(does={"watcher": {}}, Timeout=6)
     before = node.invoke(name, tail=True)
     late = node.invoke(name, {"sleep_s": 30, "spawn": 600})
     assert late.payload["errorType"] == "Sandbox.Timedout"
@@ -134,7 +134,6 @@ def test_many_at_once(node, function):
     assert {answer.error for answer in answers} == {None}
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("arguments", "prefix"),
     [*KINDS.values(), (("--driver", "process"), ROOTLESS)],

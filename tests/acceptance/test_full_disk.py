@@ -90,8 +90,8 @@ def disk(data: Path, services: str) -> Iterator[Disk]:
 
 
 def refused(call: Callable[[], object]) -> str:
-    """Make a request until it is refused (a little may fit yet); return the text."""
-    for _ in range(100):
+    """Make a request until it is refused (SQLite has some MB of log to write over); return the text."""
+    for _ in range(1_000):
         try:
             call()
         except ClientError as error:
@@ -112,6 +112,12 @@ def random_package() -> bytes:
 def changes(node: Node, s3: Any, ssm: Any) -> dict[str, Any]:
     """Return what changes something, each to be called as often as it goes."""
     client, fresh = node.client, {"Runtime": RUNTIME, "Handler": "app.handler", "Role": ROLE}
+
+    def publish() -> None:
+        client.update_function_configuration(FunctionName="f", Description=unique("x" * 200))
+        node.wait("function_updated_v2", "f")
+        client.publish_version(FunctionName="f")  # without a change there is nothing to publish
+
     return {
         "CreateFunction": lambda: client.create_function(
             FunctionName=unique("new"), Code={"ZipFile": random_package()}, **fresh
@@ -119,7 +125,7 @@ def changes(node: Node, s3: Any, ssm: Any) -> dict[str, Any]:
         "UpdateFunctionCode": lambda: client.update_function_code(
             FunctionName="f", ZipFile=random_package(), Publish=True
         ),
-        "PublishVersion": lambda: client.publish_version(FunctionName="f", Description=unique("x" * 200)),
+        "PublishVersion": publish,
         "PublishLayerVersion": lambda: client.publish_layer_version(
             LayerName="l", Content={"ZipFile": random_package()}
         ),

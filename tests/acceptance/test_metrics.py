@@ -62,7 +62,7 @@ def of(name):
 
 
 def page(node):
-    connection = http.client.HTTPConnection(node.address, timeout=60)
+    connection = http.client.HTTPConnection(node.address, timeout=240)
     try:
         connection.request("GET", "/metrics")
         response = connection.getresponse()

@@ -71,7 +71,6 @@ def test_what_a_node_keeps_and_what_is_made_from_its_backup_is_its_owners_alone(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_after_kill_9_nothing_is_left_but_what_was_kept(start, data):
     # Given twenty invocations in environments with an extension
     node = start(data)
@@ -112,7 +111,6 @@ def test_after_kill_9_nothing_is_left_but_what_was_kept(start, data):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_what_was_acknowledged_survives_kill_9_at_any_moment(start, data):
     acknowledged: set[str] = set()
     chance = random.Random(2)
@@ -244,7 +242,7 @@ def test_a_node_that_ends_says_so(start, data):
     name = node.create(zip_directory(PROBE), Timeout=60, **SETTINGS)
 
     def health() -> int:
-        connection = http.client.HTTPConnection(node.address, timeout=30)
+        connection = http.client.HTTPConnection(node.address, timeout=240)
         try:
             connection.request("GET", "/health")
             answer = connection.getresponse()

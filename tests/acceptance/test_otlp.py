@@ -31,7 +31,7 @@ def quickly(monkeypatch):
 
 
 def counts(node):
-    connection = http.client.HTTPConnection(node.address, timeout=60)
+    connection = http.client.HTTPConnection(node.address, timeout=240)
     try:
         connection.request("GET", "/metrics")
         families = text_string_to_metric_families(connection.getresponse().read().decode())
@@ -137,7 +137,7 @@ def test_a_callers_trace_goes_on(data, monkeypatch):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
         with running(data) as node, functions_on(node) as create:
             name = create()
-            connection = http.client.HTTPConnection(node.address, timeout=60)
+            connection = http.client.HTTPConnection(node.address, timeout=240)
             connection.request(
                 "POST", f"/2015-03-31/functions/{name}/invocations", b"{}", {"X-Amzn-Trace-Id": HEADER}
             )

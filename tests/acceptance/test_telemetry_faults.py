@@ -46,7 +46,7 @@ def heard(node, function, name):
 
 
 def read_log(node, function):
-    connection = http.client.HTTPConnection(node.address, timeout=60)
+    connection = http.client.HTTPConnection(node.address, timeout=240)
     try:
         connection.request("GET", f"/_remora/logs?function={function}")
         return [json.loads(line) for line in connection.getresponse()]

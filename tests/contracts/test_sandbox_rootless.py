@@ -11,7 +11,6 @@ ME = Path(__file__).parent / "test_sandbox.py"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_suite_passes_for_an_ordinary_user(tmp_path):
     """
     Someone without any capability: a user namespace in which root's id is mapped to an ordinary one.

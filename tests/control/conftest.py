@@ -187,7 +187,7 @@ class Node:
                 retries={"max_attempts": 0},
                 parameter_validation=False,
                 max_pool_connections=60,
-                read_timeout=60,
+                read_timeout=240,
                 **config,
             ),
         )
@@ -303,7 +303,7 @@ class Node:
 
     def wait_for_commit(self) -> None:
         """Wait until a commit has been tried since `commits_fail`."""
-        assert self._tried.wait(30)
+        assert self._tried.wait(120)
 
     # --- its life -----------------------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class Node:
         self._up.clear()
         self._thread = threading.Thread(target=self._run, name="node")
         self._thread.start()
-        self._up.wait(30)
+        self._up.wait(120)
         if self._failure is not None:
             self._thread.join()
             raise self._failure

@@ -26,7 +26,7 @@ QUEUE = "arn:aws:sqs:us-east-1:000000000000:q"
 PACE = Pace(0.00001)
 AGE_S = 10**9
 """So that nothing ends of age, at this pace."""
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from remora.http.known import KnownRequests
 from remora.http.limits import Limits
 from remora.http.server import Server
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 
 
 class Notebook:

@@ -13,7 +13,7 @@ import pytest
 from remora.http.limits import Limits
 from remora.http.server import Server
 
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 
 
 class RuntimeApi:

@@ -102,7 +102,7 @@ def play(apis, argv, env=None, *, ends):
         done = asyncio.ensure_future(process.communicate())
         idle = asyncio.ensure_future(apis.idle.wait())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await asyncio.wait({done} if ends else {done, idle}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not done.done():

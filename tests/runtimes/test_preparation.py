@@ -167,7 +167,7 @@ def test_failure_is_tried_anew(tmp_path, installs, monkeypatch):
 def test_cancelled_caller_leaves_the_work_to_others(tmp_path, installs):
     async def main():
         runtimes = Runtimes(tmp_path, "us-east-1")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             first = asyncio.ensure_future(runtimes.prepare(conftest.OWN))
             await asyncio.sleep(0)
             first.cancel()

@@ -16,7 +16,7 @@ from tests.acceptance.packages import PROBE, RUNTIME, zip_directory, zip_of
 
 from .escapes import ABUSES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 WANTED = {escape.name: escape.outcomes for escape in ABUSES}
 BY_FUNCTION = (

@@ -19,7 +19,7 @@ from tests.chosen import monitor
 
 from remora.sandbox.cgroups import digest_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 SETTINGS = {"Runtime": RUNTIME, "Handler": "app.handler", "Timeout": 60, "MemorySize": 256}
 APP = b"""

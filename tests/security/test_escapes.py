@@ -21,7 +21,7 @@ from tests.chosen import usable_oci_runtimes
 
 from .escapes import PROGRAM, SCRIPT, Escape
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 KINDS = {
     "bubblewrap": (("--driver", "bubblewrap"), ()),

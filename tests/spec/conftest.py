@@ -13,7 +13,7 @@ from remora.node.drivers import sandbox_driver
 from remora.testing.stage import open_stage
 
 PRELUDE = Path(__file__).with_name("inside.py").read_text()
-PATIENCE_S = 30
+PATIENCE_S = 120
 """How long an invocation may take on a busy machine."""
 
 

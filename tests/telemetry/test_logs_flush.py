@@ -20,7 +20,7 @@ def test_waiting_in_the_very_moment_in_which_the_writing_has_ended(tmp_path):
         writing.add_done_callback(lambda _: ended.set_result(None))
         await ended
         writing.add_done_callback(store._flushed)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             await store.flush()
         assert [line.message for line in await store.read("g")] == ["one", "two"]
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from remora.sandbox.hierarchies import CpuLimit
     from remora.sandbox.scratch import Kind, Scratch
 
-CHECK_WAIT_S = 10.0
+CHECK_WAIT_S = 60.0
 
 
 def command(

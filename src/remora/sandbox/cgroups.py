@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from remora.sandbox.hierarchies import Hierarchy, Setting
 
 REMOVE_ROUNDS_MAX = 20
-KILL_WAIT_S = 5.0
+KILL_WAIT_S = 30.0
 
 _WITHOUT = {
     "freezer": "environments are frozen by signals, which their processes can notice",

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from remora.kit.tasks import TaskSet
 
-START_WAIT_S = 10.0
+START_WAIT_S = 60.0
 """How long remora-init may take until it listens; also how long it waits for us."""
-END_WAIT_S = 5.0
+END_WAIT_S = 30.0
 COMPLAINT_BYTES_MAX = 4096
 CONTROL_SOCKET = "control.sock"
 LISTEN_BACKLOG = 256

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 RESOLV_CONFS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 """Where name servers are written; the second one holds the real ones where the first says 127.0.0.53."""
-ANSWER_WAIT_S = 10.0
-END_WAIT_S = 5.0
+ANSWER_WAIT_S = 60.0
+END_WAIT_S = 30.0
 _SYSCTL = Path("/proc/sys/net/ipv4/conf")
 _SYSCTL_6 = Path("/proc/sys/net/ipv6/conf")
 _ROUTES_6 = Path("/proc/net/ipv6_route")

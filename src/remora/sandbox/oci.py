@@ -11,6 +11,7 @@ gVisor (`runsc`) puts a kernel of its own between processes and host: see `remor
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ import msgspec
 
 from remora.kit.threads import in_thread
 from remora.sandbox.base import Paths, SandboxError, SandboxPlan
-from remora.sandbox.cgroups import digest_of
+from remora.sandbox.cgroups import digest_of, remove_groups
 from remora.sandbox.directory import remove_tree
 from remora.sandbox.hierarchies import find_hierarchies
 from remora.sandbox.host import (
@@ -48,10 +49,12 @@ if TYPE_CHECKING:
     from remora.sandbox.hierarchies import CpuLimit
     from remora.sandbox.scratch import Kind, Scratch
 
+_log = logging.getLogger("remora.sandbox")
+
 VERSION = "1.0.2"
 """Of the runtime specification."""
-CHECK_WAIT_S = 20.0
-DELETE_WAIT_S = 10.0
+CHECK_WAIT_S = 60.0
+DELETE_WAIT_S = 60.0
 _STATE = "oci"
 _ROOT = "rootfs"
 _CAPABILITIES = ["CAP_SETUID", "CAP_SETGID"]
@@ -245,6 +248,9 @@ class OciDriver:
         finally:
             meeting.close()
             self._delete(plan.directory, plan.name)
+            for group in _groups(plan.name):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
             remove_tree(plan.directory)
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip("\0\n ")
@@ -273,7 +279,7 @@ class OciDriver:
 
         async def leave() -> None:
             await way.leave()
-            _remove_groups(plan.name)
+            await _remove_groups(plan.name)
 
         if not self._has_own_kernel():
             return await self._sandboxes.create(plan, watcher, habitat, Site(prepare, memory_mib, leave))
@@ -297,6 +303,7 @@ class OciDriver:
             for state in self._environments.glob(f"*/{_STATE}"):
                 if not self._sandboxes.is_living(state.parent.name):
                     await in_thread(self._delete, state.parent, state.parent.name)
+                    await _remove_groups(state.parent.name)
         swept = await self._sandboxes.sweep()
         if os.geteuid() == 0:
             await in_thread(put_back)
@@ -309,7 +316,6 @@ class OciDriver:
             return  # what has a kernel of its own is a few processes, found by cgroup and command line
         words = [*_runtime(program, directory), "delete", "--force", name]
         subprocess.run(words, capture_output=True, check=False, timeout=DELETE_WAIT_S, env={})
-        _remove_groups(name)
 
 
 def _port(plan: SandboxPlan) -> int:
@@ -324,11 +330,15 @@ def _runtime(program: str, directory: Path) -> list[str]:
     return [program, *words, "--root", str(directory / _STATE)]
 
 
-def _remove_groups(name: str) -> None:
-    """Remove the groups that a runtime made for pid 1 and left, because it was killed itself."""
-    for hierarchy in find_hierarchies():
-        with contextlib.suppress(OSError):
-            (hierarchy.root / f"{name}.oci").rmdir()
+def _groups(name: str) -> set[Path]:
+    """Return the groups that a runtime makes for pid 1."""
+    return {hierarchy.root / f"{name}.oci" for hierarchy in find_hierarchies()}
+
+
+async def _remove_groups(name: str) -> None:
+    """Remove the groups that a runtime left, because it was killed itself, and who is on the way there."""
+    if not await remove_groups(_groups(name), ()):
+        _log.error("sandbox %s: the cgroups of its OCI runtime could not be removed", name)
 
 
 def _cgroup(plan: SandboxPlan, birthplace: Path | None) -> str:

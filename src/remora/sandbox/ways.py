@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from remora.sandbox.base import Network
     from remora.sandbox.nat import Lease
 
-TRY_WAIT_S = 10.0
+TRY_WAIT_S = 60.0
 TUN = Path("/dev/net/tun")
 NO_NAME_SERVER: Final = (
     "no name server of this machine can be reached from environments: /etc/resolv.conf names none beyond the "

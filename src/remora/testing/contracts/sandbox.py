@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from remora.sandbox.base import Sandbox, SandboxDriver
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """How long a check waits for what must come; a machine may be busy."""
 
 _numbers = itertools.count(1)
