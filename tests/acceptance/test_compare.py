@@ -32,9 +32,7 @@ def versions(node, function):
     """A function whose second version takes 200 ms longer."""
     name = function(zip_of({"app.py": HANDLER.format(pause=0)}))
     node.client.publish_version(FunctionName=name)
-    node.client.update_function_code(
-        FunctionName=name, ZipFile=zip_of({"app.py": HANDLER.format(pause=0.2)})
-    )
+    node.client.update_function_code(FunctionName=name, ZipFile=zip_of({"app.py": HANDLER.format(pause=0.2)}))
     node.wait("function_updated_v2", name)
     node.client.publish_version(FunctionName=name)
     node.client.create_alias(FunctionName=name, Name="live", FunctionVersion="2")
