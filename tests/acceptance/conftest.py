@@ -90,7 +90,7 @@ def functions_on(node: Node) -> Iterator[Callable[..., str]]:
         content: bytes | None = None, *, does: dict[str, dict[str, Any]] | None = None, **settings: Any
     ) -> str:
         """`does` adds a layer with an actor of each name; what it does is told by the variable ACTORS."""
-        settings = {"Runtime": RUNTIME, "Handler": "app.handler", "Timeout": 30, **settings}
+        settings = {"Runtime": RUNTIME, "Handler": "app.handler", **settings}
         if does is not None:
             settings["layers"] = [actors(*does), *settings.get("layers", ())]
             settings["variables"] = {"ACTORS": json.dumps(does), **settings.get("variables", {})}

@@ -26,6 +26,8 @@ from remora.testing.clients import read_at_once
 REMORA = Path(sys.executable).with_name("remora")
 PATIENCE_S = 240.0
 """How long anything may take on a busy machine before a test gives up."""
+TIMEOUT_S = 60
+"""The timeout of functions for which it does not matter."""
 ROLE = "arn:aws:iam::000000000000:role/acceptance"
 _HIDE_CGROUPS = "mount -t tmpfs -o ro none /sys/fs/cgroup"
 _BE_NOBODY = "exec unshare --user --map-user=1000 --map-group=1000"
@@ -158,6 +160,7 @@ class Node:
     def create(self, content: bytes, *, layers: Sequence[bytes] = (), **settings: Any) -> str:
         """Create a function and wait until it is active; returns its name."""
         name = settings.pop("FunctionName", "") or unique("function")
+        settings = {"Timeout": TIMEOUT_S, **settings}
         variables = settings.pop("variables", None)
         if variables is not None:
             settings["Environment"] = {"Variables": variables}
@@ -173,7 +176,7 @@ class Node:
 
     def wait(self, waiter: str, function: str) -> None:
         """Let one of botocore's waiters wait."""
-        config = {"Delay": 0.05, "MaxAttempts": 600}
+        config = {"Delay": 0.05, "MaxAttempts": 4_800}
         self.client.get_waiter(waiter).wait(FunctionName=function, WaiterConfig=config)
 
     # --- invoking -----------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def test_a_node_that_is_killed_again_and_again_loses_nothing(data, start, servic
     dice = random.Random(SEED)
     arguments = ("--event-pace", "0.01", "--concurrency", "4", "--aws-endpoint", services)
     node = start(data, *arguments)
-    node.create(CODE, FunctionName="f", Runtime=RUNTIME, Handler="app.handler", Timeout=30)
+    node.create(CODE, FunctionName="f", Runtime=RUNTIME, Handler="app.handler")
     targets = {how: {"Destination": queue.arn} for how in ("OnSuccess", "OnFailure")}
     node.client.put_function_event_invoke_config(FunctionName="f", DestinationConfig=targets)
     accepted: dict[str, int] = {}

@@ -14,7 +14,7 @@ from .nodes import eventually
 from .packages import PROBE, RUNTIME, zip_directory, zip_of
 
 pytestmark = pytest.mark.slow
-SETTINGS = {"Runtime": RUNTIME, "Handler": "app.handler", "Timeout": 30}
+SETTINGS = {"Runtime": RUNTIME, "Handler": "app.handler"}
 
 
 def python(body: str) -> bytes:

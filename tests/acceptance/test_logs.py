@@ -208,7 +208,7 @@ def test_a_function_that_logs_json(node, function):
 
 @pytest.mark.slow
 def test_a_crash_loses_nothing_that_was_printed(node, function):
-    name = function(zip_of(ZIP), Handler="app.handler", Timeout=60)
+    name = function(zip_of(ZIP), Handler="app.handler")
     assert node.invoke(name, b'"flood"', tail=True).error == "Unhandled"
     client = logs_client(node)
     lines = [line for line in messages(client, f"/aws/lambda/{name}") if line.startswith("line ")]

@@ -72,7 +72,7 @@ def function(node):
     with functions_on(node) as create:
         layer = sdk()
 
-        common = {"Timeout": 60, "MemorySize": 1769}
+        common = {"Timeout": 240, "MemorySize": 1769}
 
         def caller(**settings):
             return create(

@@ -135,7 +135,7 @@ def test_boto3_reads_metrics(node, cloudwatch, used):
 def test_metrics_outlive_the_node(start, data):
     # Given a node that counted, and ended
     first = start(data)
-    name = first.create(zip_directory(PROBE), Runtime=RUNTIME, Handler="app.handler", Timeout=30)
+    name = first.create(zip_directory(PROBE), Runtime=RUNTIME, Handler="app.handler")
     for event in ({}, {"raise": "no"}):
         first.invoke(name, event, tail=True)
     assert first.terminate() == 0

@@ -50,7 +50,7 @@ def resident_kib(pid: int) -> int:
 
 def test_two_hundred_clients_on_a_limit_of_twenty(data):
     with running(data, "--concurrency", str(LIMIT)) as node:
-        name = node.create(CODE, Runtime=RUNTIME, Handler="app.handler", Timeout=60)
+        name = node.create(CODE, Runtime=RUNTIME, Handler="app.handler")
         port = int(node.address.rpartition(":")[2])
 
         def storm() -> tuple[Counter, set[bytes]]:
@@ -82,9 +82,7 @@ def test_two_hundred_clients_on_a_limit_of_twenty(data):
 
 def test_a_noisy_function_does_not_starve_another(data):
     with running(data, "--concurrency", "4") as node:
-        noisy, modest = (
-            node.create(CODE, Runtime=RUNTIME, Handler="app.handler", Timeout=60) for _ in range(2)
-        )
+        noisy, modest = (node.create(CODE, Runtime=RUNTIME, Handler="app.handler") for _ in range(2))
         port = int(node.address.rpartition(":")[2])
         refused: list[int] = []
 

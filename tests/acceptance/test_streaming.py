@@ -50,7 +50,7 @@ while True:
 
 @pytest.fixture
 def streamed(node, function):
-    name = function(zip_of({"bootstrap": BOOTSTRAP}, mode=0o755), Runtime="provided.al2023", Timeout=60)
+    name = function(zip_of({"bootstrap": BOOTSTRAP}, mode=0o755), Runtime="provided.al2023")
 
     def invoke(event, **settings):
         reply = node.client.invoke_with_response_stream(FunctionName=name, Payload=event, **settings)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 def test_environments_in_spare_sandboxes_are_as_good_as_others(data):
     with running(data) as node:
-        name = node.create(zip_directory(PROBE), Runtime=RUNTIME, Handler="app.handler", Timeout=30)
+        name = node.create(zip_directory(PROBE), Runtime=RUNTIME, Handler="app.handler")
 
         def many(count):
             with ThreadPoolExecutor(count) as threads:

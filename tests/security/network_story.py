@@ -283,7 +283,7 @@ def switches_left() -> list[str]:
 
 def devices_left() -> list[str]:
     """Return what is left of devices; the kernel removes them after the last process, and tells nobody."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while True:
         left = [name for _, name in socket.if_nameindex() if name.startswith("rmr")]
         if not left or time.monotonic() > end:
