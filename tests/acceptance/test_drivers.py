@@ -77,12 +77,13 @@ def test_layers_are_found(node, function):
 
 @pytest.mark.case("LC-20", "LC-19")
 def test_a_timeout(node, function):
-    name = function(does={"watcher": {}}, Timeout=6)
+    name = function(does={"watcher": {}}, Timeout=20)  # the init after the timeout counts
     before = node.invoke(name, tail=True)
-    late = node.invoke(name, {"sleep_s": 30, "spawn": 600})
+    late = node.invoke(name, {"sleep_s": 60, "spawn": 600})
     assert late.payload["errorType"] == "Sandbox.Timedout"
     node.settle(name)
     after = node.invoke(name)
+    assert after.error is None, after.payload
     assert after.payload["environment"] == before.payload["environment"]
     assert after.payload["generation"] != before.payload["generation"]
     node.log_until(name, '"shutdownReason": "timeout"')
