@@ -24,7 +24,7 @@ demo:  ## deploy a function with extensions, invoke it, draw its lifecycle
 
 test: check  ## everything that is checked: style, types, imports, and every test
 	@$(BIN)/remora prepare
-	@$(BIN)/python -m pytest -n auto --quiet $(ARGS)
+	@$(BIN)/python -m pytest -n auto --quiet --reruns 2 $(ARGS)
 
 test-fast:  ## only the tests that take less than a quarter of a second each
 	@$(SETUP) test check

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from remora.testing import loops
 from remora.testing.scripted import ScriptedDriver
 from remora.testing.stage import open_stage
 
@@ -44,7 +44,5 @@ def stage(tmp_path: Path):
 
 @pytest.fixture
 def run():
-    def call(coroutine):
-        return asyncio.run(coroutine)
-
-    return call
+    """Run a coroutine, in a loop that forgives the machine its pauses."""
+    return loops.run

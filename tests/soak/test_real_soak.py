@@ -18,9 +18,9 @@ from .fates import Told, draw, inherited, problem_with
 
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 SOURCE = Path(__file__).with_name("moody.c")
-TIMEOUT_S = 3
+TIMEOUT_S = 10
 RESIDENT_BYTES_MAX = 24 * 1024 * 1024
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 class Caller:

@@ -19,6 +19,7 @@ import pytest
 
 from remora.environment.base import InvokeRequest, InvokeResult
 from remora.pool.base import PoolError
+from remora.testing import loops
 from remora.testing.scripted import ScriptedDriver
 from remora.testing.stage import ARN, open_stage
 
@@ -142,12 +143,12 @@ async def soak(directory: Path, *, laps: int, count: int) -> None:
 
 @pytest.mark.slow
 def test_hundreds_of_scripted_invocations(tmp_path, caplog):
-    asyncio.run(soak(tmp_path, laps=2, count=150))
+    loops.run(soak(tmp_path, laps=2, count=150))
     assert caplog.text == ""
 
 
 @pytest.mark.slow_soak
 @pytest.mark.timeout(1800)
 def test_twenty_thousand_scripted_invocations(tmp_path, caplog):
-    asyncio.run(soak(tmp_path, laps=8, count=2500))
+    loops.run(soak(tmp_path, laps=8, count=2500))
     assert caplog.text == ""

@@ -6,10 +6,14 @@ import json
 
 import pytest
 
+from remora.lifecycle.machine import Budgets
+
 pytestmark = pytest.mark.slow
 SERVE = "serve()"
-MARGIN_MS = 250
-"""How late a busy machine may be."""
+MARGIN_MS = 1_500
+"""How late a busy machine may be; tells 300 ms from 2,000. What is exact shows over scripted processes."""
+GENEROUS = {"budgets": Budgets(external_us=60_000_000, external_runtime_us=60_000_000)}
+"""For processes that are to end by themselves, however slow they are."""
 EXTENSION = 'Extension("INVOKE", "SHUTDOWN").follow()'
 
 
@@ -138,12 +142,12 @@ def test_without_extensions_there_is_no_sigterm(real, run):
 @pytest.mark.case("LC-25")
 def test_with_an_extension_the_runtime_is_asked_first(real, run):
     async def scenario():
-        async with real(TRAP_AND_EXIT + SERVE, {"ext.sh": EXTENSION}) as it:
+        async with real(TRAP_AND_EXIT + SERVE, {"ext.sh": EXTENSION}, settings=GENEROUS) as it:
             await it.invoke()
         assert "SIGTERM" in await it.log()
-        how, after_ms = ended(it, "runtime")
-        assert how == "exit status 0"
-        assert after_ms < 300
+        assert ended(it, "runtime")[0] == "exit status 0"
+        marks = it.marks()
+        assert marks.index(("process.exited", "runtime")) < marks.index(("extension.notified", "ext.sh"))
 
     run(scenario())
 
@@ -220,10 +224,11 @@ def test_a_shutdown_ends_with_the_last_exit(real, run):
     slow = 'Extension("SHUTDOWN").follow()\ntime.sleep(0.15)'
 
     async def scenario():
-        async with real(SERVE, {"ext.sh": slow}) as it:
+        async with real(SERVE, {"ext.sh": slow}, settings=GENEROUS) as it:
             await it.invoke()
-        assert ended(it, "ext.sh")[0] == "exit status 0"
-        assert 150 <= lasted_ms(it) < 300 + MARGIN_MS
+        how, after_ms = ended(it, "ext.sh")
+        assert how == "exit status 0"
+        assert 150 <= after_ms <= lasted_ms(it) < after_ms + MARGIN_MS
 
     run(scenario())
 
@@ -243,7 +248,7 @@ def test_who_did_not_subscribe_is_killed_with_the_runtime(real, run):
 @pytest.mark.case("LC-32")
 def test_an_error_during_shutdown_is_told_to_nobody(real, run):
     async def scenario():
-        async with real(SERVE, {"ext.sh": EXTENSION + "\nsys.exit(1)"}) as it:
+        async with real(SERVE, {"ext.sh": EXTENSION + "\nsys.exit(1)"}, settings=GENEROUS) as it:
             answer = await it.invoke(b"1")
         assert (answer.payload, answer.function_error) == (b"1", None)
         assert ended(it, "ext.sh")[0] == "exit status 1"

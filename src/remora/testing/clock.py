@@ -1,6 +1,23 @@
-"""A clock that moves only when told."""
+"""Clocks for tests: one that moves only when told, one that goes with the event loop."""
 
 from __future__ import annotations
+
+import asyncio
+
+from remora.kit.clock import SystemClock
+
+
+class LoopClock(SystemClock):
+    """A clock whose deadlines and durations are those of the running loop."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def monotonic_us(self) -> int:
+        """Read the loop's time, microseconds."""
+        return int(self._loop.time() * 1e6)
 
 
 class ManualClock:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from remora.auth.sessions import Sessions
 from remora.environment.base import InvokeRequest, InvokeResult
-from remora.kit.clock import SystemClock
 from remora.kit.ids import new_uuid, random_hex
 from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Failure, Reason
@@ -18,6 +17,7 @@ from remora.pool.settings import PoolSettings
 from remora.telemetry.logs import LogStore
 from remora.telemetry.meter import Meters
 from remora.telemetry.timeline import Timelines
+from remora.testing.clock import LoopClock
 from remora.testing.stage import ARN, LOG_GROUP, SCENE_S, lay_out
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Held:
     """
 
     logs: LogStore
-    clock: SystemClock
+    clock: LoopClock
     is_held: bool = False
     is_available: bool = False
     is_closed: bool = False
@@ -164,7 +164,7 @@ async def open_held(
     """
     environments = directory / "environments"
     environments.mkdir(exist_ok=True)
-    clock, logs, timelines = SystemClock(), LogStore(directory / "logs"), Timelines()
+    clock, logs, timelines = LoopClock(), LogStore(directory / "logs"), Timelines()
     settings = PoolSettings(environments, "us-east-1", budgets=budgets or Budgets())
     maker = Maker(driver, settings, clock=clock, logs=logs, timelines=timelines, meters=Meters(clock))
     held = Held(logs, clock)

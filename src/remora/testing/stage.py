@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from remora.environment.base import Deployment, InvokeRequest, InvokeResult
-from remora.kit.clock import SystemClock
 from remora.kit.tasks import TaskSet
 from remora.pool.pool import Pool
 from remora.pool.settings import PoolSettings
@@ -21,6 +20,7 @@ from remora.runtimes.layout import RuntimeLayout
 from remora.telemetry.logs import LogStore
 from remora.telemetry.meter import Meters
 from remora.telemetry.timeline import Timelines
+from remora.testing.clock import LoopClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -188,7 +188,7 @@ async def open_stage(
     deployment = lay_out(directory, files, **members)
     logs, timelines, tasks = LogStore(directory / "logs"), WatchedTimelines(), TaskSet("stage")
     chosen = PoolSettings(environments, "us-east-1", **{"linger_s": LINGER_S, **(settings or {})})
-    clock = SystemClock()
+    clock = LoopClock()
     meters = Meters(clock)
     pool = Pool(
         driver,

@@ -96,7 +96,7 @@ DOES = {
     "stdin": whole_stdin,
     "size": lambda size: "x" * size,
     "gate": wait_at,
-    "spawn": lambda seconds: os.spawnlp(os.P_NOWAIT, "sleep", "sleep", str(seconds)),
+    "spawn": lambda seconds: subprocess.Popen(["sleep", str(seconds)]).pid,
     "daemon": start_daemon,
     "list": lambda path: sorted(entry.name for entry in Path(path).iterdir()),
     "allocate": lambda size: len(b"x" * size),
