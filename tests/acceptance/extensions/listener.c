@@ -3,9 +3,12 @@
  * event that it hears of. */
 #include "client.h"
 #include <libgen.h>
+#include <poll.h>
 #include <signal.h>
 
+static const int PATIENCE_MS = 1500;
 static char wish[1024];
+static int reports[2]; /* a byte comes through for each invocation that was reported */
 
 /* Print each object of an array of JSON on a line. */
 static void print_each(const char *text)
@@ -28,13 +31,23 @@ static void print_each(const char *text)
     }
 }
 
+/* Tell the parent of each report in a text that was printed. */
+static void tell_reports(const char *text)
+{
+    while ((text = strstr(text, "\"platform.report\"")) != NULL)
+        if (write(reports[1], text++, 1) < 0)
+            _exit(1);
+}
+
 /* Take lines and print them. */
 static void take_lines(FILE *peer)
 {
     char *line = NULL;
     size_t room = 0;
-    while (getline(&line, &room, peer) > 0)
+    while (getline(&line, &room, peer) > 0) {
         printf("heard: %s", line);
+        tell_reports(line);
+    }
     free(line);
 }
 
@@ -50,8 +63,10 @@ static void take_requests(FILE *peer, int descriptor)
         if (strcmp(line, "\r\n") != 0)
             continue;
         char *body = calloc(1, length + 1);
-        if (fread(body, 1, length, peer) == length)
+        if (fread(body, 1, length, peer) == length) {
             print_each(body);
+            tell_reports(body);
+        }
         free(body);
         if (write(descriptor, ok, sizeof ok - 1) < 0)
             break;
@@ -82,7 +97,8 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(4245)};
     int listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 8) != 0)
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 8) != 0 ||
+        pipe(reports) != 0)
         return 1;
     pid_t child = fork();
     if (child == 0)
@@ -95,9 +111,14 @@ int main(int argc, char **argv)
              is_tcp ? "\"protocol\":\"TCP\",\"port\":4245"
                     : "\"protocol\":\"HTTP\",\"URI\":\"http://sandbox.localdomain:4245/\"");
     printf("subscribed: %s\n", ask("PUT", "/2022-07-01/telemetry", header, wish));
+    int invocations = 0;
     while (strstr(next_event(header), "SHUTDOWN") == NULL)
-        ;
-    usleep(200 * 1000); /* what was sent may not have been printed yet */
+        invocations++;
+    struct pollfd coming = {.fd = reports[0], .events = POLLIN};
+    char byte;
+    while (invocations-- > 0) /* what was sent may not have been printed yet */
+        if (poll(&coming, 1, PATIENCE_MS) != 1 || read(reports[0], &byte, 1) != 1)
+            break;
     kill(child, SIGKILL);
     printf("the end\n");
     return 0;

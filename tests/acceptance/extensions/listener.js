@@ -20,14 +20,29 @@ function ask(method, target, headers, body) {
   });
 }
 
+let unreported = 0; // invocations whose report was not heard yet
+let isEnding = false;
+
+function endWhenAllIsHeard() {
+  if (!isEnding || unreported > 0) return; // what came over TCP may still wait to be read
+  console.log("the end");
+  process.exit(0);
+}
+
+function hear(line) {
+  console.log("heard:", line);
+  if (JSON.parse(line).type === "platform.report") unreported -= 1;
+  endWhenAllIsHeard();
+}
+
 const isTcp = process.env.LISTEN_OVER === "TCP";
-const lines = (peer) => readline.createInterface({ input: peer }).on("line", (line) => console.log("heard:", line));
+const lines = (peer) => readline.createInterface({ input: peer }).on("line", hear);
 const requests = (request, answer) => {
   let text = "";
   request.on("data", (part) => (text += part));
   request.on("end", () => {
-    for (const event of JSON.parse(text)) console.log("heard:", JSON.stringify(event));
     answer.end("OK");
+    for (const event of JSON.parse(text)) hear(JSON.stringify(event));
   });
 };
 const server = isTcp ? net.createServer(lines) : http.createServer(requests);
@@ -50,7 +65,8 @@ server.listen(4244, "0.0.0.0", async () => {
   for (;;) {
     const event = JSON.parse((await ask("GET", "/2020-01-01/extension/event/next", identity)).text);
     if (event.eventType === "SHUTDOWN") break;
+    unreported += 1;
   }
-  console.log("the end");
-  process.exit(0);
+  isEnding = true;
+  endWhenAllIsHeard();
 });
