@@ -389,6 +389,7 @@ def test_the_shutdown_event_tells_how_long_there_is(stage, run):
         assert told[0].headers["content-type"] == "application/json"
         assert set(told[0].json) == {"eventType", "shutdownReason", "deadlineMs"}
         assert told[0].json["shutdownReason"] == "spindown"
+        # both readings are whole milliseconds, hence the one
         assert ends_ms - 1 <= told[0].json["deadlineMs"] - 2000 <= heard_ms[0]
         marks = it.marks()
         gone = marks.index(("process.exited", "runtime"))

@@ -11,7 +11,7 @@ from remora.lifecycle.machine import Budgets
 pytestmark = pytest.mark.slow
 SERVE = "serve()"
 MARGIN_MS = 1_500
-"""How late a busy machine may be; tells 300 ms from 2,000. What is exact shows over scripted processes."""
+"""How late a busy machine may be; tells 300 ms from 2,000. tests/lifecycle/test_shutdown.py is exact."""
 GENEROUS = {"budgets": Budgets(external_us=60_000_000, external_runtime_us=60_000_000)}
 """For processes that are to end by themselves, however slow they are."""
 EXTENSION = 'Extension("INVOKE", "SHUTDOWN").follow()'
