@@ -217,7 +217,13 @@ def test_a_bad_request_is_refused_in_the_words_of_aws(shared_node, members, code
             {"SnapStart": {"ApplyOn": "PublishedVersions"}, "Runtime": "nodejs20.x"},
             INVALID,
             "nodejs20.x is not supported for SnapStart enabled functions.",
-            marks=pytest.mark.case("CP-112"),
+            marks=pytest.mark.case("CP-112", "SS-34"),
+        ),
+        pytest.param(
+            {"SnapStart": {"ApplyOn": "invalidOption"}},
+            CHECKED,
+            "failed to satisfy constraint: Member must satisfy enum value set: [PublishedVersions, None]",
+            marks=pytest.mark.case("SS-35"),
         ),
         ({"Timeout": "soon"}, "SerializationException", "STRING_VALUE can not be converted"),
         (

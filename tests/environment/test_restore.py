@@ -11,7 +11,7 @@ import pytest
 from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Failure
 from remora.runtimes.layout import RuntimeLayout
-from remora.testing.held import open_held
+from remora.testing.held import IN_PLACE, open_held
 from remora.testing.scripted import ScriptedDriver
 from remora.testing.subscriber import LOGS, TELEMETRY, listening, subscribe, wish
 
@@ -92,6 +92,7 @@ def test_the_runtime_waits_until_it_is_restored(held, run):
 
 
 @pytest.mark.case("LC-42")
+@pytest.mark.case("SS-21", partly=IN_PLACE)
 def test_a_runtime_that_goes_straight_to_next(held, run):
     async def serves(actor):
         await actor.serve()
@@ -108,6 +109,7 @@ def test_a_runtime_that_goes_straight_to_next(held, run):
 
 
 @pytest.mark.case("RT-40")
+@pytest.mark.case("SS-17")
 def test_calls_around_the_restore(held, run):
     async def scenario():
         answers = {}
@@ -151,6 +153,7 @@ def test_calls_around_the_restore(held, run):
 
 
 @pytest.mark.case("RT-38")
+@pytest.mark.case("SS-16")
 def test_none_of_it_is_there_otherwise(stage, run):
     async def scenario():
         async def runtime(actor):
@@ -180,6 +183,10 @@ def test_none_of_it_is_there_otherwise(stage, run):
         ("", "", "Runtime.ExitError"),
     ],
 )
+@pytest.mark.case("SS-12", partly=IN_PLACE)
+@pytest.mark.case("SS-15", partly=IN_PLACE)
+@pytest.mark.case("SS-19")
+@pytest.mark.case("SS-20")
 def test_a_runtime_that_fails_in_its_hooks(held, run, post, header, error_type):
     async def scenario():
         async def runtime(actor):
@@ -209,6 +216,7 @@ def test_a_runtime_that_fails_in_its_hooks(held, run, post, header, error_type):
 
 
 @pytest.mark.case("LC-41")
+@pytest.mark.case("SS-13", partly=IN_PLACE)
 def test_hooks_that_take_too_long(held, run):
     async def scenario():
         async def runtime(actor):
@@ -227,6 +235,7 @@ def test_hooks_that_take_too_long(held, run):
     run(scenario())
 
 
+@pytest.mark.case("SS-25")
 def test_an_extension_that_crashes_in_the_restore(held, run):
     async def scenario():
         restored = asyncio.Event()
@@ -419,6 +428,7 @@ def told_of_a_restore(held, path, version):
 
 
 @pytest.mark.parametrize("version", ["2022-07-01", "2025-01-29"])
+@pytest.mark.case("SS-24", partly=IN_PLACE)
 def test_telemetry_of_a_restore(held, run, version):
     events = run(told_of_a_restore(held, TELEMETRY, version))
     names = [event["type"].removeprefix("platform.") for event in events]
@@ -470,6 +480,8 @@ def test_the_logs_api_hears_nothing_of_it_in_its_older_schema(held, run):
 # --- variables and credentials ----------------------------------------------------------------------------
 
 
+@pytest.mark.case("SS-26")
+@pytest.mark.case("SS-27")
 def test_credentials_are_asked_for(held, run):
     async def scenario():
         seen = {}

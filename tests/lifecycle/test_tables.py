@@ -285,6 +285,7 @@ def check_calls_of_runtime(table: dict, how: dict) -> None:
 @pytest.mark.case("RT-17")
 @pytest.mark.case("RT-18")
 @pytest.mark.case("RT-40")
+@pytest.mark.case("SS-18")
 def test_every_runtime_state_and_call() -> None:
     check_runtime()
 

@@ -32,6 +32,7 @@ def test_the_billed_duration_is_one_ceiling_over_the_sum(duration_ms, init_ms, b
     assert bill_one(Rates(), round(duration_ms * 1000), init_us).billed_ms == billed
 
 
+@pytest.mark.case("SS-11")
 def test_after_a_restore_the_raw_restore_is_not_added():
     assert snapstart_billed_ms(147_156, 53) == 201
     assert snapstart_billed_ms(2_338_660, 182) == 2521

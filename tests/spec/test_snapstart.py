@@ -19,7 +19,7 @@ from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Failure
 from remora.node.drivers import sandbox_driver
 from remora.runtimes.catalog import Runtimes, default_cache
-from remora.testing.held import open_held
+from remora.testing.held import IN_PLACE, open_held
 
 from .conftest import written
 
@@ -60,6 +60,9 @@ def lines_of(log):
 
 @pytest.mark.case("LC-41")
 @pytest.mark.case("RT-39")
+@pytest.mark.case("SS-4", partly=IN_PLACE)
+@pytest.mark.case("SS-9", partly=IN_PLACE)
+@pytest.mark.case("SS-10", partly=IN_PLACE)
 def test_hooks_run_around_the_snapshot(held, run):
     module = f"""
 {HOOKS}
@@ -109,6 +112,8 @@ register_after_restore(print, "a2")
 )
 @pytest.mark.case("LC-43")
 @pytest.mark.case("RT-40")
+@pytest.mark.case("SS-12", partly=IN_PLACE)
+@pytest.mark.case("SS-15", partly=IN_PLACE)
 def test_a_hook_after_the_restore_that_fails(held, run, hook, error_type, status):
     module = f"""
 {HOOKS}
@@ -134,6 +139,7 @@ def hook():
     run(scenario())
 
 
+@pytest.mark.case("SS-6", partly=IN_PLACE)
 def test_a_hook_before_the_snapshot_that_fails(held, run):
     module = f"""
 {HOOKS}
@@ -157,6 +163,7 @@ def hook():
 
 
 @pytest.mark.case("LC-41")
+@pytest.mark.case("SS-13", partly=IN_PLACE)
 def test_a_hook_after_the_restore_that_takes_too_long(held, run):
     module = f"""
 {HOOKS}
@@ -215,6 +222,7 @@ def handler(event, context):
     run(scenario())
 
 
+@pytest.mark.case("SS-27")
 def test_what_was_there_before_is_there_afterwards(held, run):
     module = f"""
 {HOOKS}
