@@ -148,15 +148,17 @@ def owner_of(pid):
 
 @only_bubblewrap
 def test_network_of_the_host_is_seen_if_wanted(bench):
+    # its devices change while other tests make sandboxes; which network it is does not
+    ours = str(Path("/proc/self/ns/net").readlink())
+
     async def main():
         plan = bench.plan()
         plan = SandboxPlan(plan.name, plan.directory, plan.mounts, plan.memory_mib, "host")
         watcher = Recorder()
         sandbox = await bench.driver.create(plan, watcher)
         try:
-            # its devices change while other tests make sandboxes; which network it is does not
             code = "import json, os\nprint(json.dumps(os.readlink('/proc/self/ns/net')))"
-            assert await Living(sandbox, watcher).ask(code) == str(Path("/proc/self/ns/net").readlink())
+            assert await Living(sandbox, watcher).ask(code) == ours
             assert not sandbox.api_address.endswith(":9001")
         finally:
             await sandbox.close()
