@@ -435,6 +435,47 @@ def test_objects_are_read_and_written_where_policies_say(buckets):
 
 
 @pytest.mark.slow
+def test_settings_of_buckets_have_permissions_of_their_own(buckets):
+    guarded, _ = buckets
+    reader = guarded.somebody(
+        "reader",
+        allow(
+            "s3:GetBucket*", "s3:GetEncryptionConfiguration", "s3:ListBucketVersions", on="arn:aws:s3:::mine"
+        ),
+        allow("s3:GetObjectTagging", "s3:PutObject", on="arn:aws:s3:::mine/*"),
+    )
+    its = guarded.client_of("s3", reader)
+    where = {"Bucket": "mine"}
+    assert "Status" not in its.get_bucket_versioning(**where)
+    its.list_object_versions(**where)
+    wanted = {"VersioningConfiguration": {"Status": "Enabled"}}
+    assert "s3:PutBucketVersioning" in denied(its.put_bucket_versioning, **where, **wanted)
+    assert "s3:GetBucketVersioning" in denied(its.get_bucket_versioning, Bucket="theirs")
+    assert "s3:GetLifecycleConfiguration" in denied(its.get_bucket_lifecycle_configuration, **where)
+    assert "s3:PutLifecycleConfiguration" in denied(its.delete_bucket_lifecycle, **where)
+    assert "s3:DeleteBucketPolicy" in denied(its.delete_bucket_policy, **where)
+    assert "s3:PutBucketTagging" in denied(its.delete_bucket_tagging, **where)
+    thing = {**where, "Key": "k"}
+    assert its.get_object_tagging(**thing)["TagSet"] == []
+    assert "s3:DeleteObjectTagging" in denied(its.delete_object_tagging, **thing)
+    its.put_object(**thing, Body=b"")
+    assert "s3:PutObjectTagging" in denied(its.put_object, **thing, Body=b"", Tagging="a=b")
+    assert "s3:DeleteObjectVersion" in denied(its.delete_object, **thing, VersionId="null")
+    assert "s3:GetObjectAcl" in denied(its.get_object_acl, **thing)
+
+
+@pytest.mark.slow
+def test_repositories_are_judged_by_their_arn(guarded):
+    maker = guarded.somebody("its", allow("ecr:*", on="arn:aws:ecr:us-east-1:000000000000:repository/mine"))
+    its = guarded.client_of("ecr", maker)
+    arn = its.create_repository(repositoryName="mine")["repository"]["repositoryArn"]
+    its.tag_resource(resourceArn=arn, tags=[])
+    assert "ecr:CreateRepository" in denied(its.create_repository, repositoryName="theirs")
+    assert "ecr:DescribeRepositories" in denied(its.describe_repositories, repositoryNames=["mine", "theirs"])
+    assert "ecr:ListTagsForResource" in denied(its.list_tags_for_resource, resourceArn=arn + "2")
+
+
+@pytest.mark.slow
 def test_the_bucket_in_a_hosts_name_is_the_one_that_is_judged(buckets):
     guarded, may = buckets
     guarded.client_of("s3").put_object(Bucket="theirs", Key="mine/k", Body=b"secret")

@@ -262,11 +262,11 @@ def test_a_presigned_link(s3):
 @pytest.mark.parametrize(
     "call",
     [
-        ("get_bucket_acl", {}),
-        ("get_bucket_policy", {}),
-        ("get_object_tagging", {"Key": "k"}),
-        ("get_object", {"Key": "k", "VersionId": "1"}),
-        ("list_object_versions", {}),
+        ("get_bucket_analytics_configuration", {"Id": "i"}),
+        ("get_bucket_inventory_configuration", {"Id": "i"}),
+        ("get_object_attributes", {"Key": "k", "ObjectAttributes": ["ETag"]}),
+        ("get_object_retention", {"Key": "k"}),
+        ("list_multipart_uploads", {}),
     ],
 )
 def test_what_is_not_offered_says_so(s3, call):

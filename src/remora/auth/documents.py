@@ -43,6 +43,24 @@ def check_trust(text: str) -> None:
             raise DocumentError("Has prohibited field Resource")
 
 
+def check_resource_policy(text: str, *, names_resources: bool) -> None:
+    """
+    Check a policy that a bucket or a repository has: who is allowed something is named in it.
+
+    Args:
+        text: The policy.
+        names_resources: True if it must say what it is about; a repository's is about that alone.
+
+    Raises:
+        DocumentError: If it is none.
+    """
+    for statement in _statements(text):
+        if ("Principal" in statement) == ("NotPrincipal" in statement):
+            raise DocumentError("Missing required field Principal")
+        if names_resources and ("Resource" in statement) == ("NotResource" in statement):
+            raise DocumentError("Missing required field Resource")
+
+
 def _statements(text: str) -> list[dict[str, Any]]:
     try:
         document = msgspec.json.decode(text)

@@ -40,7 +40,9 @@ class S3Error(Exception):
         self.status = status
 
 
-def create_bucket(view: View, name: str, region: str, wall_ms: int) -> list[Change]:
+def create_bucket(
+    view: View, name: str, region: str, wall_ms: int, settings: Mapping[str, Any]
+) -> list[Change]:
     """
     Make a bucket; in us-east-1 once more is as good as once.
 
@@ -54,7 +56,7 @@ def create_bucket(view: View, name: str, region: str, wall_ms: int) -> list[Chan
             return []
         text = "Your previous request to create the named bucket succeeded and you already own it."
         raise S3Error("BucketAlreadyOwnedByYou", text, 409)
-    return [Change("bucket", name, Bucket(name=name, created_ms=wall_ms))]
+    return [Change("bucket", name, Bucket(name=name, created_ms=wall_ms, settings=dict(settings)))]
 
 
 def find_bucket(view: View, name: str) -> Bucket:

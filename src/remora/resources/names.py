@@ -59,6 +59,10 @@ class Place(NamedTuple):
         bare, _ = parameter_name(name)
         return f"arn:{PARTITION}:ssm:{self.region}:{self.account}:parameter/{bare.removeprefix('/')}"
 
+    def repository_arn(self, name: str) -> str:
+        """Return the ARN of a repository of images."""
+        return f"arn:{PARTITION}:ecr:{self.region}:{self.account}:repository/{name}"
+
 
 class Target(NamedTuple):
     """What a request is about: a function's bare name, and the qualifier if the caller gave one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -11,6 +13,8 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     created_ms: int
     """Milliseconds since 1970."""
+    settings: dict[str, Any] = {}
+    """What was set, by its name in queries: members as the model has them; the policy is a text."""
 
 
 class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +30,7 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
     modified_ms: int
     headers: dict[str, str] = {}
     """What the uploader said about it: Content-Type and its likes, `x-amz-meta-…`, checksums; lower case."""
+    tags: dict[str, str] = {}
 
 
 class UploadedPart(msgspec.Struct, frozen=True):
@@ -44,6 +49,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     begun_ms: int
     headers: dict[str, str] = {}
+    tags: dict[str, str] = {}
     parts: dict[int, UploadedPart] = {}
 
 
@@ -139,3 +145,25 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     data_type: str = "text"
     tags: dict[str, str] = {}
+
+
+class Repository(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A repository of ECR, without images.
+
+    Source: shape Repository of the ECR model.
+    """
+
+    name: str
+    created_ms: int
+    mutability: str = "MUTABLE"
+    exclusions: list[dict[str, str]] = []
+    """Tags that it does not hold for: members of ImageTagMutabilityExclusionFilter."""
+    scans_on_push: bool = False
+    encryption: dict[str, str] = {}
+    """Members of EncryptionConfiguration; empty: AES256."""
+    tags: dict[str, str] = {}
+    policy: str = ""
+    """JSON, as it was given; empty if there is none."""
+    lifecycle_policy: str = ""
+    """JSON, as it was given; empty if there is none."""

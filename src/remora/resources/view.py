@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from remora.resources.attachments import EventInvokeConfig, FunctionUrl, Policy, ProvisionedConcurrency
-from remora.resources.neighbours import Bucket, ManagedPolicy, Parameter, Role, Session, StoredObject, Upload
+from remora.resources.neighbours import (
+    Bucket,
+    ManagedPolicy,
+    Parameter,
+    Repository,
+    Role,
+    Session,
+    StoredObject,
+    Upload,
+)
 from remora.resources.records import Alias, CodeSigningConfig, Function, FunctionVersion, Layer, LayerVersion
 
 if TYPE_CHECKING:
@@ -39,6 +48,7 @@ KINDS: Final[dict[str, type[Record]]] = {
     "parameter": Parameter,
     "policy": Policy,
     "provisioned-concurrency": ProvisionedConcurrency,
+    "repository": Repository,
     "role": Role,
     "session": Session,
     "upload": Upload,
@@ -53,6 +63,7 @@ _FLAT: Final = {
     "layer": "layers",
     "managed-policy": "managed_policies",
     "parameter": "parameters",
+    "repository": "repositories",
     "role": "roles",
     "session": "sessions",
     "upload": "uploads",
@@ -120,6 +131,7 @@ class View:
         managed_policies: Those of the account itself, by name.
         sessions: By access key.
         parameters: By name.
+        repositories: By name.
     """
 
     functions: dict[str, Function] = field(default_factory=dict)
@@ -140,6 +152,7 @@ class View:
     managed_policies: dict[str, ManagedPolicy] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    repositories: dict[str, Repository] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<View functions={len(self.functions)} layers={len(self.layers)}>"

@@ -20,12 +20,14 @@ class Member:
         wire_name: As on the wire, `X-Amz-Log-Type`.
         location: `uri`, `querystring`, `header`, `statusCode` or `body`.
         shape: Name of its shape.
+        is_flattened: True if it is a list, and XML has its elements without one around them.
     """
 
     name: str
     wire_name: str
     location: str
     shape: str
+    is_flattened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def read_shape(name: str, definition: Mapping[str, Any]) -> Shape:
                 wire_name=entry.get("locationName", member),
                 location=entry.get("location", "body"),
                 shape=entry["shape"],
+                is_flattened=bool(entry.get("flattened", False)),
             )
             for member, entry in definition.get("members", {}).items()
         },

@@ -68,7 +68,7 @@ def _members(shapes: Mapping[str, Shape], shape: Shape, value: Mapping[str, Any]
         if item is None:
             continue
         inner = shapes[member.shape]
-        if inner.kind == "list" and inner.is_flattened:
+        if inner.kind == "list" and (inner.is_flattened or member.is_flattened):
             element = shapes[inner.element or ""]
             parts += [write(shapes, element, each, member.wire_name) for each in item]
         else:
@@ -117,7 +117,7 @@ def _read(shapes: Mapping[str, Shape], shape: Shape, element: ET.Element) -> Any
                 children = [child for child in element if _local(child) == member.wire_name]
                 if not children:
                     continue
-                if inner.kind == "list" and inner.is_flattened:
+                if inner.kind == "list" and (inner.is_flattened or member.is_flattened):
                     found[name] = [_read(shapes, shapes[inner.element or ""], child) for child in children]
                 else:
                     found[name] = _read(shapes, inner, children[0])

@@ -4,7 +4,7 @@ What permissions requests to the services next to Lambda need.
 Requests are read by the functions that the services themselves read them with: both see the same request.
 
 Source: service authorization reference, the pages of Amazon S3, AWS IAM, AWS STS, AWS Systems Manager, Amazon
-CloudWatch Logs and Amazon CloudWatch.
+CloudWatch Logs, Amazon CloudWatch and Amazon Elastic Container Registry.
 """
 
 from __future__ import annotations
@@ -31,16 +31,35 @@ if TYPE_CHECKING:
     from remora.resources.names import Place
     from remora.resources.view import View
 
-_DOCUMENTS: Final = ("logs", "monitoring", "ssm")
+_DOCUMENTS: Final = ("ecr", "logs", "monitoring", "ssm")
 """Services whose requests are JSON, and name their operation in a header."""
 _PREFIXES: Final = {"monitoring": "cloudwatch"}
 """Services whose permissions begin otherwise than their scope is called."""
 
 _BUCKET_PARTS: Final = {
-    "location": "GetBucketLocation",
-    "encryption": "GetEncryptionConfiguration",
-    "versioning": "GetBucketVersioning",
+    "accelerate": "AccelerateConfiguration",
+    "acl": "BucketAcl",
+    "cors": "BucketCORS",
+    "encryption": "EncryptionConfiguration",
+    "lifecycle": "LifecycleConfiguration",
+    "location": "BucketLocation",
+    "logging": "BucketLogging",
+    "notification": "BucketNotification",
+    "object-lock": "BucketObjectLockConfiguration",
+    "ownershipControls": "BucketOwnershipControls",
+    "policy": "BucketPolicy",
+    "policyStatus": "BucketPolicyStatus",
+    "publicAccessBlock": "BucketPublicAccessBlock",
+    "replication": "ReplicationConfiguration",
+    "requestPayment": "BucketRequestPayment",
+    "tagging": "BucketTagging",
+    "versioning": "BucketVersioning",
+    "website": "BucketWebsite",
 }
+"""How permissions go on after Get and Put for what a query names of a bucket."""
+_DELETED_PARTS: Final = ("policy", "website")
+"""Those with a permission of their own to delete them; who may put the others may delete them."""
+_OBJECT_PARTS: Final = {"acl": "ObjectAcl", "tagging": "ObjectTagging"}
 _BUCKET_ACTIONS: Final = {
     "GET": "ListBucket",
     "HEAD": "ListBucket",
@@ -86,14 +105,33 @@ async def _needs_of_s3(exchange: Exchange) -> list[Need]:
     if not request.key:
         if method == "POST" and "delete" in request.query:
             return await _deletions(exchange, bucket)
-        part = next((action for name, action in _BUCKET_PARTS.items() if name in request.query), None)
-        action = part or _BUCKET_ACTIONS.get(method, "Unknown")
-        return [Need(f"s3:{action}", bucket, context=_listing(request))]
-    actions = _UPLOAD_ACTIONS if "uploadId" in request.query else _OBJECT_ACTIONS
-    needs = [Need(f"s3:{actions.get(method, 'Unknown')}", f"{bucket}/{request.key}")]
+        return [Need(f"s3:{_bucket_action(request, method)}", bucket, context=_listing(request))]
+    needs = [Need(f"s3:{_object_action(request, method)}", f"{bucket}/{request.key}")]
+    if method == "PUT" and request.header(b"x-amz-tagging"):
+        needs.append(Need("s3:PutObjectTagging", f"{bucket}/{request.key}"))
     if source := copy_source(request):
         needs.append(Need("s3:GetObject", f"arn:aws:s3:::{'/'.join(source)}"))
     return needs
+
+
+def _bucket_action(request: Request, method: str) -> str:
+    if "versions" in request.query:
+        return "ListBucketVersions"
+    part = next((name for name in _BUCKET_PARTS if name in request.query), None)
+    if part is None:
+        return _BUCKET_ACTIONS.get(method, "Unknown")
+    verb = "Delete" if method == "DELETE" and part in _DELETED_PARTS else "Put"
+    return f"{'Get' if method == 'GET' else verb}{_BUCKET_PARTS[part]}"
+
+
+def _object_action(request: Request, method: str) -> str:
+    part = next((name for name in _OBJECT_PARTS if name in request.query), None)
+    if part is not None:
+        return f"{method.capitalize()}{_OBJECT_PARTS[part]}"
+    actions = _UPLOAD_ACTIONS if "uploadId" in request.query else _OBJECT_ACTIONS
+    action = actions.get(method, "Unknown")
+    is_versioned = "versionId" in request.query and method in {"GET", "HEAD", "DELETE"}
+    return f"{action}Version" if is_versioned else action
 
 
 async def _deletions(exchange: Exchange, bucket: str) -> list[Need]:
@@ -146,7 +184,7 @@ def _iam_resource(view: View, place: Place, operation: str, form: Mapping[str, s
 
 def _needs_of_document(control: Control, exchange: Exchange, service: str) -> list[Need]:
     """
-    Return the permissions that a request to Logs, CloudWatch or Systems Manager needs.
+    Return the permissions that a request to ECR, Logs, CloudWatch or Systems Manager needs.
 
     Whatever it names that could be meant, it needs the permission for.
     """
@@ -159,6 +197,9 @@ def _needs_of_document(control: Control, exchange: Exchange, service: str) -> li
     if isinstance(request, dict) and service == "ssm":
         names = _texts(request, "Name", "Names", "Path", "ResourceId")
         found = [control.place.parameter_arn(each) for each in names]
+    elif isinstance(request, dict) and service == "ecr":
+        names = _texts(request, "repositoryName", "repositoryNames")
+        found = [control.place.repository_arn(each) for each in names] + _texts(request, "resourceArn")
     elif isinstance(request, dict) and service == "logs":
         found = _log_groups(control.place, name, request)
     return [Need(f"{_PREFIXES.get(service, service)}:{name}", resource) for resource in found or ["*"]]

@@ -51,7 +51,7 @@ def record_services(control: Control) -> dict[str, Service]:
         made: Service = module.service(control)
         return made
 
-    sizes = dict.fromkeys(("iam", "ssm", "sts"), limits.OTHER_BODY_BYTES_MAX) | {
+    sizes = dict.fromkeys(("ecr", "iam", "ssm", "sts"), limits.OTHER_BODY_BYTES_MAX) | {
         "s3": limits.OBJECT_BYTES_MAX
     }
     return {name: Later(partial(make, name), size) for name, size in sizes.items()}

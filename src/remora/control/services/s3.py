@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import quote
 
 from remora.control.failures import explain
+from remora.control.services.s3_answers import NAMESPACE, Answers
 from remora.control.services.s3_bodies import content_of
+from remora.control.services.s3_lists import Lists
 from remora.control.services.s3_requests import (
     SUBRESOURCES,
     Request,
+    check_version,
     checksums,
     copy_source,
     kept_headers,
@@ -25,6 +28,7 @@ from remora.control.services.s3_requests import (
     read_range,
     take_apart,
 )
+from remora.control.services.s3_settings import Settings, first_settings, tags_of_upload
 from remora.resources import buckets
 from remora.resources.buckets import S3Error
 from remora.resources.neighbours import StoredObject, Upload, UploadedPart
@@ -43,12 +47,11 @@ SERVICE: Final = "s3"
 Operations = dict[bytes, "Callable[[Request], Awaitable[None]]"]
 """By HTTP method."""
 
-
-_NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CHUNK_BYTES: Final = 256 * 1024
 _OFFERED: Final = (
     *("AbortMultipartUpload", "CompleteMultipartUpload", "CopyObject", "CreateBucket"),
-    *("CreateMultipartUpload", "DeleteObjects", "ListBuckets", "ListObjectsV2", "ListParts"),
+    *("CreateMultipartUpload", "DeleteObjects", "ListBuckets", "ListObjectVersions", "ListObjects"),
+    *("ListObjectsV2", "ListParts"),
 )
 """Operations whose bodies are XML by the model; the others have none."""
 
@@ -66,6 +69,9 @@ class S3:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._api = xml_api.load("s3", "2006-03-01", _OFFERED)
+        self._answers = Answers(control, self._api)
+        self._lists = Lists(control, self._answers)
+        self._settings = Settings(control, self._answers)
 
     def __repr__(self) -> str:
         return f"<S3 buckets={len(self._control.state.view.buckets)}>"
@@ -80,13 +86,13 @@ class S3:
         try:
             await self._operation(request)(request)
         except S3Error as error:
-            self._refuse(request, error)
+            self._answers.refuse(request, error)
         except ApiError:
             text = "The XML you provided was not well-formed or did not validate against our published schema"
-            self._refuse(request, S3Error("MalformedXML", text))
+            self._answers.refuse(request, S3Error("MalformedXML", text))
         except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
             text = explain("a request to s3", error)
-            self._refuse(request, S3Error("InternalError", text, 500))
+            self._answers.refuse(request, S3Error("InternalError", text, 500))
 
     def _operation(self, request: Request) -> Callable[[Request], Awaitable[None]]:
         """Find the operation by method, level and query."""
@@ -97,7 +103,7 @@ class S3:
             raise S3Error("InvalidURI", "Couldn't parse the specified URI.")
         table: Operations
         if not request.bucket:
-            table = {b"GET": self._list_buckets}
+            table = {b"GET": self._lists.list_buckets}
         elif not request.key:
             table = self._of_buckets(query)
         else:
@@ -111,17 +117,22 @@ class S3:
     def _of_buckets(self, query: Mapping[str, list[str]]) -> Operations:
         if "location" in query:
             return {b"GET": self._get_bucket_location}
-        if "encryption" in query:
-            return {b"GET": self._get_bucket_encryption}
-        if "versioning" in query:
-            return {b"GET": self._get_bucket_versioning}
+        if (found := self._settings.of_bucket(query)) is not None:
+            return found
         if "delete" in query:
             return {b"POST": self._delete_objects}
+        if "versions" in query:
+            return {b"GET": self._lists.list_object_versions}
         if "list-type" in query:
-            return {b"GET": self._list_objects}
+            return {b"GET": self._lists.list_objects_v2}
         if query.keys() & SUBRESOURCES:
             return {}
-        return {b"PUT": self._create_bucket, b"HEAD": self._head_bucket, b"DELETE": self._delete_bucket}
+        return {
+            b"GET": self._lists.list_objects,
+            b"PUT": self._create_bucket,
+            b"HEAD": self._head_bucket,
+            b"DELETE": self._delete_bucket,
+        }
 
     def _of_objects(self, exchange: Exchange, query: Mapping[str, list[str]]) -> Operations:
         if "uploads" in query:
@@ -135,7 +146,10 @@ class S3:
                 b"DELETE": self._abort_upload,
                 b"GET": self._list_parts,
             }
-        if query.keys() & SUBRESOURCES:
+        check_version(query)
+        if (found := self._settings.of_object(query)) is not None:
+            return found
+        if query.keys() & SUBRESOURCES - {"versionId"}:
             return {}
         put = self._copy_object if exchange.header(b"x-amz-copy-source") else self._put_object
         return {
@@ -147,11 +161,6 @@ class S3:
 
     # --- buckets ------------------------------------------------------------------------------------------
 
-    async def _list_buckets(self, request: Request) -> None:
-        known = sorted(self._view.buckets.values(), key=lambda bucket: bucket.name)
-        listed = [{"Name": bucket.name, "CreationDate": bucket.created_ms / 1000} for bucket in known]
-        self._reply(request, "ListBuckets", "ListAllMyBucketsResult", {"Buckets": listed})
-
     async def _create_bucket(self, request: Request) -> None:
         region = self._control.place.region
         wanted = {}
@@ -162,98 +171,56 @@ class S3:
             text = f"The {wanted['LocationConstraint']} location constraint is incompatible with this node."
             raise S3Error("IllegalLocationConstraintException", text)
         now = self._control.clock.wall_ms()
+        settings = first_settings(request, wanted)
         await self._control.state.change(
-            lambda view: (None, buckets.create_bucket(view, request.bucket, region, now))
+            lambda view: (None, buckets.create_bucket(view, request.bucket, region, now, settings))
         )
-        self._send(request, 200, [(b"Location", f"/{request.bucket}".encode())])
+        self._answers.send(request, 200, [(b"Location", f"/{request.bucket}".encode())])
 
     async def _head_bucket(self, request: Request) -> None:
         buckets.find_bucket(self._view, request.bucket)
-        self._send(request, 200, [(b"x-amz-bucket-region", self._control.place.region.encode())])
+        self._answers.send(request, 200, [(b"x-amz-bucket-region", self._control.place.region.encode())])
 
     async def _delete_bucket(self, request: Request) -> None:
         await self._control.state.change(lambda view: (None, buckets.delete_bucket(view, request.bucket)))
-        self._send(request, 204)
+        self._answers.send(request, 204)
 
     async def _get_bucket_location(self, request: Request) -> None:
         buckets.find_bucket(self._view, request.bucket)
         region = self._control.place.region
         inner = "" if region == "us-east-1" else xml.text(region)
-        self._send_xml(request, f'<LocationConstraint xmlns="{_NAMESPACE}">{inner}</LocationConstraint>')
-
-    async def _get_bucket_encryption(self, request: Request) -> None:
-        buckets.find_bucket(self._view, request.bucket)
-        text = "The server side encryption configuration was not found"
-        raise S3Error("ServerSideEncryptionConfigurationNotFoundError", text, 404)
-
-    async def _get_bucket_versioning(self, request: Request) -> None:
-        buckets.find_bucket(self._view, request.bucket)
-        self._send_xml(request, f'<VersioningConfiguration xmlns="{_NAMESPACE}"/>')
-
-    async def _list_objects(self, request: Request) -> None:
-        encodes = request.one("encoding-type") == "url"
-
-        def shown(text: str) -> str:
-            return quote(text, safe="/-_.~") if encodes else text
-
-        token = request.one("continuation-token")
-        keys_max = read_number(request.one("max-keys", "1000"))
-        prefix, delimiter = request.one("prefix"), request.one("delimiter")
-        listing = buckets.list_objects(
-            self._view,
-            request.bucket,
-            prefix=prefix,
-            delimiter=delimiter,
-            after=buckets.read_token(token) if token else request.one("start-after"),
-            keys_max=keys_max,
+        self._answers.send_xml(
+            request, f'<LocationConstraint xmlns="{NAMESPACE}">{inner}</LocationConstraint>'
         )
-        reply = {
-            "Name": request.bucket,
-            "Prefix": shown(prefix),
-            "Delimiter": shown(delimiter) or None,
-            "MaxKeys": min(keys_max, 1000),
-            "KeyCount": len(listing.objects) + len(listing.prefixes),
-            "IsTruncated": listing.last is not None,
-            "EncodingType": "url" if encodes else None,
-            "ContinuationToken": token or None,
-            "NextContinuationToken": None if listing.last is None else buckets.write_token(listing.last),
-            "StartAfter": shown(request.one("start-after")) or None,
-            "Contents": [
-                {
-                    "Key": shown(stored.key),
-                    "LastModified": stored.modified_ms / 1000,
-                    "ETag": f'"{stored.etag}"',
-                    "Size": stored.size_bytes,
-                    "StorageClass": "STANDARD",
-                }
-                for stored in listing.objects
-            ],
-            "CommonPrefixes": [{"Prefix": shown(each)} for each in listing.prefixes],
-        }
-        self._reply(request, "ListObjectsV2", "ListBucketResult", reply)
 
     # --- objects ------------------------------------------------------------------------------------------
 
     async def _put_object(self, request: Request) -> None:
         content = await asyncio.to_thread(content_of, request.exchange)
         etag = await asyncio.to_thread(_md5, content)
-        only_new = request.header(b"if-none-match") == "*"
+        only_new, tags = request.header(b"if-none-match") == "*", tags_of_upload(request)
         buckets.find_bucket(self._view, request.bucket)
         async with self._control.artifacts.keeping(content) as digest:
-            stored = self._stored(request, digest, len(content), etag)
+            stored = self._stored(
+                request, UploadedPart(digest, len(content), etag), kept_headers(request), tags
+            )
             await self._put(stored, only_new=only_new)
-        self._send(request, 200, checksums(request, etag))
+        self._answers.send(request, 200, checksums(request, etag))
 
     async def _copy_object(self, request: Request) -> None:
         found = buckets.find_object(self._view, *(copy_source(request) or ("", "")))
         is_replaced = request.header(b"x-amz-metadata-directive") == "REPLACE"
         headers = kept_headers(request) if is_replaced else found.headers
+        is_retagged = request.header(b"x-amz-tagging-directive") == "REPLACE"
+        tags = tags_of_upload(request) if is_retagged else found.tags
         with self._control.artifacts.holding((found.digest,)):
-            stored = self._stored(request, found.digest, found.size_bytes, found.etag, headers)
+            stored = self._stored(request, found, headers, tags)
             await self._put(stored)
         reply = {"ETag": f'"{stored.etag}"', "LastModified": stored.modified_ms / 1000}
         shape = self._api.shapes["CopyObjectResult"]
-        self._send_xml(request, xml.write(self._api.shapes, shape, reply, "CopyObjectResult", _NAMESPACE))
+        self._answers.send_xml(
+            request, xml.write(self._api.shapes, shape, reply, "CopyObjectResult", NAMESPACE)
+        )
 
     async def _get_object(self, request: Request) -> None:
         found = buckets.find_object(self._view, request.bucket, request.key)
@@ -269,7 +236,7 @@ class S3:
             text = "At least one of the pre-conditions you specified did not hold"
             raise S3Error("PreconditionFailed", text, 412)
         if unwanted and unwanted in {etag, found.etag, "*"}:
-            self._send(request, 304, headers)
+            self._answers.send(request, 304, headers)
             return
         span = read_range(request.header(b"range"), found.size_bytes)
         status = 200
@@ -286,7 +253,7 @@ class S3:
         exchange, (begin, end) = request.exchange, span
         file = await asyncio.to_thread(_open, self._control.artifacts.blob(found.digest), begin)
         try:
-            exchange.begin(status, [*headers, *self._common()], end - begin)
+            exchange.begin(status, [*headers, *self._answers.common()], end - begin)
             left = 0 if exchange.method == b"HEAD" else end - begin
             while left and exchange.is_open:
                 piece = await asyncio.to_thread(file.read, min(left, _CHUNK_BYTES))
@@ -302,14 +269,14 @@ class S3:
 
     async def _delete_object(self, request: Request) -> None:
         await self._delete(request.bucket, [request.key])
-        self._send(request, 204)
+        self._answers.send(request, 204)
 
     async def _delete_objects(self, request: Request) -> None:
         content = await asyncio.to_thread(content_of, request.exchange)
         keys, is_quiet = await asyncio.to_thread(keys_to_delete, content)
         await self._delete(request.bucket, keys)
         deleted = [] if is_quiet else [{"Key": key} for key in keys]
-        self._reply(request, "DeleteObjects", "DeleteResult", {"Deleted": deleted})
+        self._answers.reply(request, "DeleteObjects", "DeleteResult", {"Deleted": deleted})
 
     async def _delete(self, bucket: str, keys: list[str]) -> None:
         await self._control.state.change(lambda view: (None, buckets.delete_objects(view, bucket, keys)))
@@ -324,19 +291,19 @@ class S3:
     def _stored(
         self,
         request: Request,
-        digest: str,
-        size_bytes: int,
-        etag: str,
-        headers: Mapping[str, str] | None = None,
+        content: UploadedPart | StoredObject,
+        headers: Mapping[str, str],
+        tags: Mapping[str, str],
     ) -> StoredObject:
         return StoredObject(
             bucket=request.bucket,
             key=request.key,
-            digest=digest,
-            size_bytes=size_bytes,
-            etag=etag,
+            digest=content.digest,
+            size_bytes=content.size_bytes,
+            etag=content.etag,
             modified_ms=self._control.clock.wall_ms(),
-            headers=dict(kept_headers(request) if headers is None else headers),
+            headers=dict(headers),
+            tags=dict(tags),
         )
 
     # --- uploads in parts ---------------------------------------------------------------------------------
@@ -349,10 +316,11 @@ class S3:
             key=request.key,
             begun_ms=self._control.clock.wall_ms(),
             headers=kept_headers(request),
+            tags=tags_of_upload(request),
         )
         await self._control.state.change(lambda _: (None, [Change("upload", upload.upload_id, upload)]))
         reply = {"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.upload_id}
-        self._reply(request, "CreateMultipartUpload", "InitiateMultipartUploadResult", reply)
+        self._answers.reply(request, "CreateMultipartUpload", "InitiateMultipartUploadResult", reply)
 
     async def _upload_part(self, request: Request) -> None:
         content = await asyncio.to_thread(content_of, request.exchange)
@@ -363,7 +331,7 @@ class S3:
             await self._control.state.change(
                 lambda view: (None, buckets.put_part(view, request.upload, number, part))
             )
-        self._send(request, 200, checksums(request, etag))
+        self._answers.send(request, 200, checksums(request, etag))
 
     async def _complete_upload(self, request: Request) -> None:
         shape = self._api.shapes["CompletedMultipartUpload"]
@@ -372,7 +340,9 @@ class S3:
         parts = buckets.chosen_parts(upload, wanted)
         etag = f"{_md5(b''.join(bytes.fromhex(part.etag) for part in parts))}-{len(parts)}"
         async with self._control.artifacts.joining([part.digest for part in parts]) as (digest, size_bytes):
-            stored = self._stored(request, digest, size_bytes, etag, upload.headers)
+            stored = self._stored(
+                request, UploadedPart(digest, size_bytes, etag), upload.headers, upload.tags
+            )
 
             def decide(view: View) -> tuple[None, list[Change]]:
                 buckets.find_upload(view, request.upload)
@@ -387,7 +357,7 @@ class S3:
             "Key": upload.key,
             "ETag": f'"{etag}"',
         }
-        self._reply(request, "CompleteMultipartUpload", "CompleteMultipartUploadResult", reply)
+        self._answers.reply(request, "CompleteMultipartUpload", "CompleteMultipartUploadResult", reply)
 
     async def _abort_upload(self, request: Request) -> None:
         def decide(view: View) -> tuple[None, list[Change]]:
@@ -396,7 +366,7 @@ class S3:
 
         await self._control.state.change(decide)
         self._control.cleaning.request()
-        self._send(request, 204)
+        self._answers.send(request, 204)
 
     async def _list_parts(self, request: Request) -> None:
         upload = self._upload(request)
@@ -411,39 +381,10 @@ class S3:
             "IsTruncated": False,
             "Parts": parts,
         }
-        self._reply(request, "ListParts", "ListPartsResult", reply)
+        self._answers.reply(request, "ListParts", "ListPartsResult", reply)
 
     def _upload(self, request: Request) -> Upload:
         return buckets.find_upload(self._view, request.upload)
-
-    # --- answers ------------------------------------------------------------------------------------------
-
-    def _reply(self, request: Request, operation: str, name: str, reply: Mapping[str, Any]) -> None:
-        shape = self._api.operations[operation].output
-        assert shape is not None, f"{operation} has an output"
-        self._send_xml(request, xml.write(self._api.shapes, shape, reply, name, _NAMESPACE))
-
-    def _send_xml(self, request: Request, document: str, status: int = 200) -> None:
-        body = (xml.HEAD + document).encode()
-        self._send(request, status, [(b"Content-Type", b"application/xml")], body)
-
-    def _send(
-        self, request: Request, status: int, headers: list[Header] | None = None, body: bytes = b""
-    ) -> None:
-        request.exchange.respond(status, [*(headers or ()), *self._common()], body)
-
-    def _common(self) -> list[Header]:
-        return [(b"x-amz-request-id", self._control.new_id().replace("-", "")[:16].upper().encode())]
-
-    def _refuse(self, request: Request, error: S3Error) -> None:
-        if request.exchange.method == b"HEAD":
-            self._send(request, error.status)
-            return
-        document = (
-            f"<Error><Code>{error.code}</Code><Message>{xml.text(error.message)}</Message>"
-            f"<BucketName>{xml.text(request.bucket)}</BucketName><Key>{xml.text(request.key)}</Key></Error>"
-        )
-        self._send_xml(request, document, error.status)
 
 
 def service(control: Control) -> S3:

@@ -131,6 +131,17 @@ def checksums(request: Request, etag: str) -> list[Header]:
     ]
 
 
+def check_version(query: Mapping[str, list[str]]) -> None:
+    """
+    Check that a query means the one version that every object has.
+
+    Raises:
+        S3Error: If it means another one.
+    """
+    if query.get("versionId", ["null"]) != ["null"]:
+        raise S3Error("NoSuchVersion", "The specified version does not exist.", 404)
+
+
 def read_number(text: str) -> int:
     """
     Read a number of a query.
