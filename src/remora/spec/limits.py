@@ -72,3 +72,19 @@ PROVISIONED_INIT_S_MIN: Final = 130  # "Understanding the Lambda execution envir
 
 # Extensions.
 EXTENSIONS_MAX: Final = 10  # "Using the Lambda Extensions API": external and internal ones together
+
+# CloudFormation templates. *CloudFormation* is "Understand CloudFormation quotas" of its User Guide.
+TEMPLATE_BYTES_MAX: Final = 1_000_000  # CloudFormation: a template in an S3 object; observed in the error text
+TEMPLATE_DEPTH_MAX: Final = 100  # own: levels of maps and lists; a policy in a role has about twelve
+TEMPLATE_NODES_MAX: Final = 1_000_000  # own: values of a template whose loops have been written out
+TEMPLATE_DESCRIPTION_BYTES_MAX: Final = 1_024  # CloudFormation
+TEMPLATE_RESOURCES_MAX: Final = 500  # CloudFormation
+TEMPLATE_PARAMETERS_MAX: Final = 200  # CloudFormation
+TEMPLATE_OUTPUTS_MAX: Final = 200  # CloudFormation
+TEMPLATE_MAPPINGS_MAX: Final = 200  # CloudFormation
+TEMPLATE_MAPPING_ATTRIBUTES_MAX: Final = 200  # CloudFormation
+TEMPLATE_NAME_CHARACTERS_MAX: Final = 255  # CloudFormation: of a parameter, an output, a mapping, a resource
+TEMPLATE_PARAMETER_BYTES_MAX: Final = 4_096  # CloudFormation
+TEMPLATE_LOOPS_NESTED_MAX: Final = 5  # "Fn::ForEach"
+TEMPLATE_TRANSFORM_S: Final = 60  # own: how long one transform may take
+TEMPLATE_TRANSFORM_MEMORY_BYTES: Final = 2_147_483_648  # own: address space of the process of a transform
