@@ -53,16 +53,24 @@ class Gate:
         try:
             _check_size(exchange)
             caller = await self._callers.identify(exchange, service)
-            await self._authorise(caller, exchange, service)
-            if service != LAMBDA:
-                exchange.slot = caller  # for services that tell callers apart
         except SignatureError as error:
             refuse(exchange, service, self._control, error.code, error.message)
+            return False
         except ApiError as error:
             refuse(exchange, service, self._control, error.code, error.message or "")
-        else:
-            return True
-        return False
+            return False
+        return await self.permits(caller, exchange, service)
+
+    async def permits(self, caller: Caller, exchange: Exchange, service: str) -> bool:
+        """Tell if a request of somebody who is known may be answered; if not, it has been refused."""
+        try:
+            await self._authorise(caller, exchange, service)
+        except ApiError as error:
+            refuse(exchange, service, self._control, error.code, error.message or "")
+            return False
+        if service != LAMBDA:
+            exchange.slot = caller  # for services that tell callers apart
+        return True
 
     async def _authorise(self, caller: Caller, exchange: Exchange, service: str) -> None:
         """

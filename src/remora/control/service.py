@@ -23,9 +23,10 @@ from remora.spec.errors import ApiError, not_found
 from remora.spec.lambda_api import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from typing import Any
 
+    from remora.control.callers import Caller
     from remora.control.context import Control
     from remora.control.gate import Gate
     from remora.http.exchange import Exchange
@@ -114,6 +115,29 @@ class LambdaService:
             return
         if not self._begin_warm(exchange):
             await self._answer(exchange)
+
+    async def serve(self, exchange: Exchange, caller: Caller | None) -> None:
+        """
+        Answer a complete request that was made inside the node in somebody's place.
+
+        Args:
+            exchange: Names its service as a signature would; the answer may follow when this has returned.
+            caller: Who may do what the request asks for, or may not; None if the node asks nobody for keys.
+        """
+        self.began(exchange)
+        try:
+            if self._gate is not None:
+                assert caller is not None, "a node that asks for keys knows who calls"
+                if not await self._gate.permits(caller, exchange, service_of(exchange)):
+                    return
+        except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
+            self._fail(exchange, error)
+            return
+        await self._answer(exchange)
+
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        """Let `listener` be called after every change of the node's records."""
+        self._control.state.subscribe(listener)
 
     def _begin_warm(self, exchange: Exchange) -> bool:
         """Begin an invocation like an earlier one without a task; False if it is something else."""

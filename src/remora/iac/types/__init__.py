@@ -1,0 +1,1 @@
+"""What resources there may be in a template: for each type how one is made, changed and removed."""
