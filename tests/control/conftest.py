@@ -31,6 +31,7 @@ from remora.control.service import LambdaService
 from remora.control.services.offered import record_services
 from remora.http.limits import Limits
 from remora.http.server import Server
+from remora.iac.opening import Stacks
 from remora.kit.clock import SystemClock
 from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
@@ -357,9 +358,12 @@ class Node:
                 clock = self.control.clock
                 self.callers = Callers(self.keys, sessions, PLACE, clock, self.control.state)
                 gate = Gate(self.callers, self.control)
-            service = LambdaService(self.control, record_services(self.control), gate=gate)
+            neighbours = record_services(self.control)
+            service = LambdaService(self.control, neighbours, gate=gate)
+            neighbours["cloudformation"] = stacks = Stacks(self.control, service, self.endpoint)
             server = Server(service, listener, self.limits)
             await server.start()
+            tasks.spawn(stacks.resume(), "resume stacks")
             self._up.set()
             await self._stopping.wait()
             await server.close()

@@ -51,4 +51,8 @@ class Cleaning:
 
     def _live(self) -> set[str]:
         view = self._state.view
-        return view.digests() | view.object_digests() | {stack_digest(digests) for digests in view.stacks()}
+        return (
+            view.digests()
+            | view.object_digests()
+            | {stack_digest(digests) for digests in view.layer_stacks()}
+        )

@@ -37,6 +37,8 @@ from remora.control.services.logs import logs_service
 from remora.control.services.offered import record_services
 from remora.http.limits import Limits
 from remora.http.server import Server
+from remora.iac.opening import SERVICE as CLOUDFORMATION
+from remora.iac.opening import Stacks
 from remora.kit.clock import SystemClock
 from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
@@ -250,6 +252,7 @@ class Node:
             pages, gate = Guarded(node_api, callers, self._requests), Gate(callers, control)
             guard = UrlGuard(callers, gate)
         services = LambdaService(control, neighbours, gate=gate)
+        neighbours[CLOUDFORMATION] = stacks = Stacks(control, services, endpoint)  # made of the others
         addresses = Addresses(control, self._meters.add, guard)
         server = Server(Front(pages, addresses, services), listener, _LIMITS)
         self._stack.push_async_callback(server.close)
@@ -258,6 +261,7 @@ class Node:
         self._stack.push_async_callback(pool.close, drain_s=DRAIN_S)
         self._stack.callback(events.queue.stop)
         await events.start(control, judges=gate is not None)
+        self._requests.spawn(stacks.resume(), "resume stacks")
         await server.start()
         return NodeInfo(
             endpoint, settings.region, settings.account, driver.name, missing, settings.asks_for_keys

@@ -25,6 +25,7 @@ from remora.resources.neighbours import (
     Upload,
 )
 from remora.resources.records import Alias, CodeSigningConfig, Function, FunctionVersion, Layer, LayerVersion
+from remora.resources.stacks import ChangeSet, Stack, StackEvent, StackResource, TemplateText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ Record = msgspec.Struct
 KINDS: Final[dict[str, type[Record]]] = {
     "alias": Alias,
     "bucket": Bucket,
+    "change-set": ChangeSet,
     "code-signing-config": CodeSigningConfig,
     "event-invoke-config": EventInvokeConfig,
     "function": Function,
@@ -51,6 +53,10 @@ KINDS: Final[dict[str, type[Record]]] = {
     "repository": Repository,
     "role": Role,
     "session": Session,
+    "stack": Stack,
+    "stack-event": StackEvent,
+    "stack-resource": StackResource,
+    "template": TemplateText,
     "upload": Upload,
     "version": FunctionVersion,
 }
@@ -58,6 +64,7 @@ KINDS: Final[dict[str, type[Record]]] = {
 
 _FLAT: Final = {
     "bucket": "buckets",
+    "change-set": "change_sets",
     "code-signing-config": "signing_configs",
     "function": "functions",
     "layer": "layers",
@@ -66,6 +73,8 @@ _FLAT: Final = {
     "repository": "repositories",
     "role": "roles",
     "session": "sessions",
+    "stack": "stacks",
+    "template": "templates",
     "upload": "uploads",
 }
 """Kinds whose key is a name, and where the view has them."""
@@ -73,6 +82,7 @@ _FLAT: Final = {
 _NUMBERED: Final = {
     "layer-policy": "layer_policies",
     "layer-version": "layer_versions",
+    "stack-event": "stack_events",
     "version": "versions",
 }
 """Kinds whose key is a name and a number."""
@@ -86,7 +96,7 @@ _QUALIFIED: Final = {
 }
 """Kinds whose key is a function's name and a qualifier."""
 
-_TABLES: Final = _FLAT | _NUMBERED | _QUALIFIED | {"object": "objects"}
+_TABLES: Final = _FLAT | _NUMBERED | _QUALIFIED | {"object": "objects", "stack-resource": "stack_resources"}
 _OF_FUNCTIONS: Final = ("version", *_QUALIFIED)
 
 
@@ -132,6 +142,11 @@ class View:
         sessions: By access key.
         parameters: By name.
         repositories: By name.
+        stacks: By their identifiers.
+        stack_resources: By the stack's identifier, then logical identifier.
+        stack_events: By the stack's identifier, then number, from 1.
+        change_sets: By their identifiers.
+        templates: By the digest of their text.
     """
 
     functions: dict[str, Function] = field(default_factory=dict)
@@ -153,6 +168,11 @@ class View:
     sessions: dict[str, Session] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
     repositories: dict[str, Repository] = field(default_factory=dict)
+    stacks: dict[str, Stack] = field(default_factory=dict)
+    stack_resources: dict[str, dict[str, StackResource]] = field(default_factory=dict)
+    stack_events: dict[str, dict[int, StackEvent]] = field(default_factory=dict)
+    change_sets: dict[str, ChangeSet] = field(default_factory=dict)
+    templates: dict[str, TemplateText] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<View functions={len(self.functions)} layers={len(self.layers)}>"
@@ -212,7 +232,7 @@ class View:
             found.update(layer.digest for layer in version.layers)
         return found
 
-    def stacks(self) -> set[tuple[str, ...]]:
+    def layer_stacks(self) -> set[tuple[str, ...]]:
         """Name every list of layers that a function has, by the digests of their zips."""
         return {
             tuple(layer.digest for layer in version.layers)

@@ -74,7 +74,8 @@ PROVISIONED_INIT_S_MIN: Final = 130  # "Understanding the Lambda execution envir
 EXTENSIONS_MAX: Final = 10  # "Using the Lambda Extensions API": external and internal ones together
 
 # CloudFormation templates. *CloudFormation* is "Understand CloudFormation quotas" of its User Guide.
-TEMPLATE_BYTES_MAX: Final = 1_000_000  # CloudFormation: a template in an S3 object; observed in the error text
+TEMPLATE_BYTES_MAX: Final = 1_000_000  # CloudFormation: in an S3 object; observed in the error text
+TEMPLATE_BODY_BYTES_MAX: Final = 51_200  # CloudFormation: a template in a request
 TEMPLATE_DEPTH_MAX: Final = 100  # own: levels of maps and lists; a policy in a role has about twelve
 TEMPLATE_NODES_MAX: Final = 1_000_000  # own: values of a template whose loops have been written out
 TEMPLATE_DESCRIPTION_BYTES_MAX: Final = 1_024  # CloudFormation

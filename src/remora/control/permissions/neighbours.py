@@ -88,6 +88,8 @@ async def needs_of_neighbour(control: Control, exchange: Exchange, service: str)
         return await _needs_of_s3(exchange)
     if sends_document(exchange, service):
         return _needs_of_document(control, exchange, service)
+    if service == "cloudformation":
+        return _needs_of_stack(control, exchange)
     return [_need_of_form(control, exchange, service)]
 
 
@@ -162,6 +164,32 @@ def _need_of_form(control: Control, exchange: Exchange, service: str) -> Need:
         return Need(action)
     context = _given(form, {"iam:policyarn": "PolicyArn", "iam:permissionsboundary": "PermissionsBoundary"})
     return Need(action, _iam_resource(control.state.view, control.place, name, form), context=context)
+
+
+def _needs_of_stack(control: Control, exchange: Exchange) -> list[Need]:
+    """Return the permissions that a request to CloudFormation needs; a role that is handed on, too."""
+    try:
+        form = read_form(exchange.body or exchange.query)
+    except ServiceError:
+        form = {}
+    place, view = control.place, control.state.view
+    name = form.get("StackName", "")
+    known = view.change_sets.get(form.get("ChangeSetName", ""))
+    if known is not None:
+        resource = known.stack_id
+    elif name.startswith("arn:"):
+        resource = name
+    else:
+        found = next(
+            (each for each in view.stacks.values() if each.name == name and not each.is_deleted), None
+        )
+        start = f"arn:aws:cloudformation:{place.region}:{place.account}:stack/{name}"
+        resource = found.stack_id if found is not None else f"{start}/*" if name else "*"
+    needs = [Need(f"cloudformation:{form.get('Action', '')}", resource)]
+    if "RoleARN" in form:
+        context = {"iam:passedtoservice": "cloudformation.amazonaws.com"}
+        needs.append(Need("iam:PassRole", form["RoleARN"], context=context))
+    return needs
 
 
 def _given(form: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, str]:
