@@ -20,7 +20,7 @@ from remora.control.services.neighbour import ServiceError
 from remora.spec import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 LANGUAGE: Final = "AWS::LanguageExtensions"
 SERVERLESS: Final = "AWS::Serverless-2016-10-31"
@@ -97,6 +97,8 @@ def read_template(text: str) -> dict[str, Any]:
         raise invalid("Template format error: unsupported structure.")
     _check_values(document)
     check_sections(document)
+    if LANGUAGE not in transforms(document):
+        _check_language(document)
     return document
 
 
@@ -105,7 +107,7 @@ def invalid(message: str) -> ServiceError:
     return ServiceError("ValidationError", message)
 
 
-def transforms(document: dict[str, Any]) -> tuple[str, ...]:
+def transforms(document: Mapping[str, Any]) -> tuple[str, ...]:
     """
     Return the names that a document's Transform section lists.
 
@@ -121,7 +123,7 @@ def transforms(document: dict[str, Any]) -> tuple[str, ...]:
     return texts
 
 
-def check_sections(document: dict[str, Any]) -> None:
+def check_sections(document: Mapping[str, Any]) -> None:
     """
     Check the sections of a document, before or after its transforms.
 
@@ -151,11 +153,9 @@ def check_sections(document: dict[str, Any]) -> None:
             raise invalid(f"Template format error: [/{name}] The {name} section must be an object.")
     if not document.get("Resources"):
         raise invalid("Template format error: At least one Resources member must be defined.")
-    if LANGUAGE not in declared:
-        _check_language(document)
 
 
-def _check_language(document: dict[str, Any]) -> None:
+def _check_language(document: Mapping[str, Any]) -> None:
     for value in _maps(document):
         for name in value:
             if name in _OF_LANGUAGE or name.startswith(_LOOP):

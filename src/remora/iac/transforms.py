@@ -1,27 +1,149 @@
-"""Transforms that templates declare."""
+"""
+The transforms that a template declares, applied in their order.
+
+Source: CloudFormation Template Reference, "Transform reference"; observed errors.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import json
+import logging
+import os
+import sys
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final
 
-from remora.control.services.neighbour import ServiceError
+from remora.iac.language import write_out
+from remora.iac.reading import LANGUAGE, SERVERLESS, check_sections, invalid, transforms
+from remora.spec import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from remora.control.services.neighbour import ServiceError
+
+_log = logging.getLogger("remora.iac")
+
+# Not one variable of the node's: the translator must find neither credentials nor a place to use them.
+_QUIET: Final = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+_APPLICATION: Final = "AWS::Serverless::Application"
+_SAID_BYTES: Final = 2_000
+
 
 def declared(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the transforms that a template declares, in their order."""
-    found = document.get("Transform", ())
-    names = [found] if isinstance(found, str) else found
-    return tuple(name for name in names if isinstance(name, str))
-
-
-async def expand(document: dict[str, Any], parameters: Mapping[str, str], region: str) -> dict[str, Any]:  # noqa: ARG001
     """
-    Return a template as its transforms make it.
+    Return the names of the transforms that a template declares, in its order.
 
     Raises:
-        ServiceError: ValidationError.
+        ServiceError: If its Transform section is malformed.
     """
-    raise ServiceError("ValidationError", f"No transform named {declared(document)[0]} found.")
+    return transforms(document)
+
+
+async def expand(
+    document: Mapping[str, Any],
+    parameters: Mapping[str, str],
+    region: str,
+    *,
+    turns: asyncio.Semaphore | None = None,
+) -> dict[str, Any]:
+    """
+    Apply the transforms of a template.
+
+    Args:
+        document: The template as it was read; it stays as it is.
+        parameters: Values by name; where there is none, the default counts.
+        region: What `AWS::Region` is.
+        turns: Bounds how many processes translate at once.
+
+    Returns:
+        The template without transforms.
+
+    Raises:
+        ServiceError: ValidationError: a transform that there is not, or its complaint about the template.
+
+    **Cancellation:** the process of a transform has ended.
+    """
+    names = declared(document)
+    strange = [name for name in names if name not in {LANGUAGE, SERVERLESS}]
+    if strange:
+        raise invalid(f"No transform named {strange[0][:128]} found.")
+    if SERVERLESS in names and LANGUAGE in names[names.index(SERVERLESS) :]:
+        raise invalid(f"Transform {LANGUAGE} must be listed before {SERVERLESS}.")
+    expanded = {name: section for name, section in document.items() if name != "Transform"}
+    if LANGUAGE in names:
+        expanded = write_out(expanded, parameters, region)
+    if SERVERLESS in names:
+        _check_applications(expanded)
+        async with turns or nullcontext():
+            expanded = await _translate({**expanded, "Transform": SERVERLESS}, parameters, region)
+    check_sections(expanded)
+    return expanded
+
+
+def _check_applications(document: Mapping[str, Any]) -> None:
+    """Refuse nested applications, for which the translator would ask AWS."""
+    resources = document["Resources"].values()
+    if any(isinstance(each, dict) and each.get("Type") == _APPLICATION for each in resources):
+        raise invalid(f"Template format error: Unrecognized resource types: [{_APPLICATION}]")
+
+
+async def _translate(
+    document: Mapping[str, Any], parameters: Mapping[str, str], region: str
+) -> dict[str, Any]:
+    request = json.dumps({"template": document, "parameters": dict(parameters), "region": region})
+    # -P: the directory that the node was started in is not a place to import from.
+    words = (sys.executable, "-P", "-m", "remora.iac.sam")
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        env={**kept, **_QUIET},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(limits.TEMPLATE_TRANSFORM_S):
+            reply, said = await process.communicate(request.encode())
+    except TimeoutError as error:
+        raise _failed(f"It took longer than {limits.TEMPLATE_TRANSFORM_S} seconds.") from error
+    finally:
+        await asyncio.shield(_end(process))
+    return _read(reply, said, process.returncode)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill a process that has not ended, and wait for its end."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
+def _read(reply: bytes, said: bytes, code: int | None) -> dict[str, Any]:
+    try:
+        outcome = json.loads(reply)
+    except (ValueError, RecursionError):
+        outcome = None
+    outcome = outcome if isinstance(outcome, dict) else {}
+    if "error" in outcome:
+        raise _failed(str(outcome["error"]))
+    template = outcome.get("template")
+    if code != 0 or not isinstance(template, dict):
+        _log.warning(
+            "the transform %s ended with %s: %s",
+            SERVERLESS,
+            code,
+            said[-_SAID_BYTES:].decode(errors="replace"),
+        )
+        raise invalid(f"Transform {SERVERLESS} failed without an error message.")
+    return template
+
+
+def _failed(why: str) -> ServiceError:
+    return invalid(f"Transform {SERVERLESS} failed with: {why}")
