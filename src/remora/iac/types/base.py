@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from remora.iac.calls import CallFailed
+from remora.resources.names import Target, resolve_function
+from remora.spec.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -29,16 +31,13 @@ Properties = Mapping[str, Any]
 Call = Callable[[str, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 """Calls an operation: service, operation, request in, reply out; raises CallFailed."""
 
-_MISSING: Final = (
-    "ResourceNotFoundException",
-    "NoSuchEntity",
-    "NoSuchBucket",
-    "NoSuchKey",
-    "NotFound",
-    "404",
+_MISSING: Final = frozenset(
+    {"ResourceNotFoundException", "ProvisionedConcurrencyConfigNotFoundException"}
+    | {"NoSuchBucket", "NoSuchBucketPolicy", "404"}
+    | {"NoSuchEntity", "ParameterNotFound", "InvalidResourceId"}
+    | {"RepositoryNotFoundException", "RepositoryPolicyNotFoundException", "LifecyclePolicyNotFoundException"}
 )
-_MISSING_ELSEWHERE: Final = ("ParameterNotFound", "RepositoryNotFoundException", "NoSuchBucketPolicy")
-"""What services call what is not there."""
+"""What Lambda and Logs, S3, IAM and Systems Manager, and ECR call what is not there."""
 
 
 class Until(Protocol):
@@ -212,7 +211,7 @@ async def find(
 
 def is_missing(error: CallFailed) -> bool:
     """Tell if a call failed because what it was about is not there."""
-    return error.code in _MISSING or error.code in _MISSING_ELSEWHERE
+    return error.code in _MISSING
 
 
 def already_exists(kind: str, name: str) -> CallFailed:
@@ -228,6 +227,19 @@ def already_exists(kind: str, name: str) -> CallFailed:
 def chosen(properties: Properties, *names: str) -> dict[str, Any]:
     """Return those properties that there are of some."""
     return {name: properties[name] for name in names if properties.get(name) is not None}
+
+
+def function_of(context: Context, text: Any, qualifier: Any = None) -> Target:
+    """
+    Return which function, version or alias a property names, by name or ARN.
+
+    Raises:
+        CallFailed: InvalidRequest: it is none of this node.
+    """
+    try:
+        return resolve_function(context.place, str(text), None if qualifier is None else str(qualifier))
+    except ApiError as error:
+        raise CallFailed("", "", "InvalidRequest", error.message or f"{text} is out of reach.") from error
 
 
 def changed(former: Properties, properties: Properties, *names: str) -> list[str]:

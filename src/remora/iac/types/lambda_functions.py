@@ -78,6 +78,8 @@ async def update(context: Context, physical_id: str, former: Properties, propert
         await settled(context, physical_id)
     if names := changed(former, properties, *_SETTINGS):
         settings = {name: properties.get(name, _SETTINGS[name]) for name in names}
+        if "LoggingConfig" in settings:
+            settings["LoggingConfig"] = _logging(physical_id, settings["LoggingConfig"])
         await context.call("lambda", "UpdateFunctionConfiguration", {**of, **_renamed(settings)})
         await settled(context, physical_id)
     await _set_aside(context, former, properties, physical_id)
@@ -109,6 +111,13 @@ async def settled(context: Context, name: str, qualifier: str | None = None) -> 
 
 def _is_settled(configuration: dict[str, Any]) -> bool:
     return configuration.get("State") != "Pending" and configuration.get("LastUpdateStatus") != "InProgress"
+
+
+def _logging(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a function logs with all that is not said, which the API would leave as it was."""
+    levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "INFO"}
+    rest = levels if given.get("LogFormat") == "JSON" else {"LogFormat": "Text"}
+    return {"LogGroup": f"/aws/lambda/{name}", **rest, **given}
 
 
 def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
 
 _BUCKET: Final = "AWS::S3::Bucket"
+_POLICY: Final = "AWS::S3::BucketPolicy"
 _ALIKE: Final = {
     "PublicAccessBlockConfiguration": ("PutPublicAccessBlock", "DeletePublicAccessBlock"),
     "OwnershipControls": ("PutBucketOwnershipControls", "DeleteBucketOwnershipControls"),
@@ -136,6 +137,13 @@ BUCKET: Final = ResourceType(
 # --- its policy ---------------------------------------------------------------------------------------------
 
 
+async def _create_policy(context: Context, properties: Properties) -> Made:
+    bucket = str(properties["Bucket"])
+    if await find(context, "s3", "GetBucketPolicy", {"Bucket": bucket}) is not None:
+        raise already_exists(_POLICY, bucket)
+    return await _put_policy(context, properties)
+
+
 async def _put_policy(context: Context, properties: Properties) -> Made:
     bucket = str(properties["Bucket"])
     policy = {"Bucket": bucket, "Policy": document(properties["PolicyDocument"])}
@@ -153,7 +161,7 @@ async def _delete_policy(context: Context, physical_id: str, _: Properties) -> N
 
 BUCKET_POLICY: Final = ResourceType(
     properties=known(required=("Bucket", "PolicyDocument"), replacing=("Bucket",)),
-    create=_put_policy,
+    create=_create_policy,
     update=_change_policy,
     delete=_delete_policy,
     predicted_id=lambda _, properties: str(properties["Bucket"]),
