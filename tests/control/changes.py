@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 
 from remora.control.operations.call import Call
 from remora.control.operations.offered import HANDLERS
+from remora.control.service import LambdaService
+from remora.control.services.ecr import Ecr
 from remora.control.services.iam import Iam
 from remora.control.services.iam_policies import Policies
+from remora.control.services.offered import record_services
 from remora.control.services.s3 import S3
 from remora.control.services.ssm import Ssm
 from remora.control.services.sts import Sts
+from remora.iac.service import CloudFormation
 
 if TYPE_CHECKING:
     from remora.control.context import Control
@@ -124,6 +129,26 @@ class Signing:
         )
 
 
+class Stacks:
+    """What is done to a stack."""
+
+    def __init__(self, control: Control) -> None:
+        services = LambdaService(control, record_services(control))
+        self._handlers = CloudFormation(control, services, "http://x").handlers()
+
+    def call(self, name: str, **request: Any) -> Step:
+        """Do something with it."""
+        exchange = Request(b"POST", b"/")
+        return lambda: self._handlers[name]({"StackName": "s", **request}, exchange)
+
+    def change(self, name: str, kind: str, value: str) -> list[Step]:
+        """Make a change set, and execute it."""
+        resource = {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Value": value}}
+        template = json.dumps({"Resources": {"P": resource}})
+        make = self.call("CreateChangeSet", ChangeSetName=name, ChangeSetType=kind, TemplateBody=template)
+        return [make, self.call("ExecuteChangeSet", ChangeSetName=name)]
+
+
 def scenario(control: Control) -> list[Step]:
     """Return the steps, to be done in turn."""
 
@@ -131,7 +156,7 @@ def scenario(control: Control) -> list[Step]:
         return lambda: HANDLERS[name](control, Call(request, "http://x"))
 
     iam, ssm, sts, objects = Iam(control), Ssm(control), Sts(control), Objects(control)
-    policies, signing = Policies(control), Signing(control)
+    policies, signing, stacks, ecr = Policies(control), Signing(control), Stacks(control), Ecr(control)
     exchange = Request(b"POST", b"/")
 
     def of_policy(name: str, **request: Any) -> Step:
@@ -226,6 +251,12 @@ def scenario(control: Control) -> list[Step]:
         call("CreateAlias", **f, Name="live", FunctionVersion="2"),
         call("DeleteFunction", **f),
         lambda: ssm.delete_parameter({"Name": "p"}),
+        lambda: ecr.create_repository({"repositoryName": "r"}),
+        lambda: ecr.put_image_tag_mutability({"repositoryName": "r", "imageTagMutability": "IMMUTABLE"}),
+        lambda: ecr.delete_repository({"repositoryName": "r"}),
+        *stacks.change("one", "CREATE", "1"),
+        *stacks.change("two", "UPDATE", "2"),
+        stacks.call("DeleteStack"),
         of_role("UntagRole", TagKeys=["a"]),
         of_role("DeleteRolePolicy", PolicyName="p"),
         of_role("DetachRolePolicy", PolicyArn=managed),

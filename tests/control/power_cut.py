@@ -177,7 +177,8 @@ def undisturbed(directory: Path) -> list[tuple[int, Dump]]:
     made = {line.split()[0] for _, state in states for line in state}
     assert made == set(_TABLES), f"the scenario makes no {set(_TABLES) - made}"
     left = {line.split()[0] for line in states[-1][1]}
-    assert left == {"function", "layer", "session"}, f"the scenario leaves {left}"  # f, r, p … are deleted
+    remembered = {"function", "layer", "session", "stack", "stack-event", "stack-resource", "template"}
+    assert left == remembered, f"the scenario leaves {left}"  # f, r, p … are deleted
     return states
 
 

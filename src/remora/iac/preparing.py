@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from remora.iac.types.base import ResourceType
     from remora.resources.stacks import Stack
 
+_TRANSFORMS_AT_ONCE_MAX: Final = 2
+"""Each is a process that takes a second of a processor and some hundred megabytes."""
 _S3_HOST: Final = re.compile(r"s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?")
 _IAM_NAMES: Final = {
     "AWS::IAM::Group": "GroupName",
@@ -88,6 +90,7 @@ class Preparation:
         self._control = control
         self._types = types
         self._calls = calls
+        self._turns = asyncio.Semaphore(_TRANSFORMS_AT_ONCE_MAX)
 
     def __repr__(self) -> str:
         return f"<Preparation types={len(self._types)}>"
@@ -140,7 +143,8 @@ class Preparation:
         if declared:
             values = {name: each.resolved for name, each in parameters.items()}
             try:
-                document = await transforms.expand(document, values, self._control.place.region)
+                region = self._control.place.region
+                document = await transforms.expand(document, values, region, turns=self._turns)
             except ServiceError as error:
                 raise TransformError(error.code, error.message, error.status) from error
             processed = msgspec.json.encode(document).decode()
