@@ -85,3 +85,83 @@ def test_half_a_role(tmp_path, run):
             assert list(bench.control.state.view.roles) == ["r"]
 
     run(main())
+
+
+POLICY, MANAGED = TYPES["AWS::IAM::Policy"], TYPES["AWS::IAM::ManagedPolicy"]
+
+
+def test_policy(tmp_path, run):
+    """A policy is a part of roles: of those that the template says, under the name that it says."""
+
+    async def main():
+        async with open_bench(tmp_path) as bench:
+            for name in ("r", "s", "t"):
+                await bench.role(name)
+            roles, context = bench.control.state.view.roles, bench.context()
+            first = {"PolicyName": "p", "PolicyDocument": allow("s3:*"), "Roles": ["r", "s"]}
+            assert await POLICY.create(context, first) == ("p", {})
+            assert [sorted(roles[name].inline) for name in "rst"] == [["p"], ["p"], []]
+            second = {**first, "Roles": ["s", "t"], "PolicyDocument": allow("sqs:*")}
+            assert await POLICY.update(context, "p", first, second) == ("p", {})
+            assert [sorted(roles[name].inline) for name in "rst"] == [[], ["p"], ["p"]]
+            assert "sqs:*" in roles["s"].inline["p"]
+            third = {**second, "PolicyName": "q"}
+            assert await POLICY.update(context, "p", second, third) == ("p", {})
+            assert [sorted(roles[name].inline) for name in "rst"] == [[], ["q"], ["q"]]
+            await ROLE.delete(context, "t", {"Policies": [{"PolicyName": "q", "PolicyDocument": {}}]})
+            for _ in range(2):
+                await POLICY.delete(context, "p", third)
+                assert not roles["s"].inline
+
+    run(main())
+
+
+def test_half_a_policy(tmp_path, run):
+    """A policy that one role cannot have, no role has."""
+
+    async def main():
+        async with open_bench(tmp_path) as bench:
+            await bench.role("r")
+            properties = {"PolicyName": "p", "PolicyDocument": allow("s3:*"), "Roles": ["r", "none"]}
+            with pytest.raises(CallFailed, match="role with name none cannot be found"):
+                await POLICY.create(bench.context(), properties)
+            assert not bench.control.state.view.roles["r"].inline
+            for broken in ({"Roles": []}, {"Roles": ["r"], "Users": ["u"]}, {"Groups": ["g"]}):
+                with pytest.raises(CallFailed) as caught:
+                    await POLICY.create(bench.context(), {**properties, "Roles": None, **broken})
+                assert caught.value.code == "InvalidRequest"
+
+    run(main())
+
+
+def test_managed_policy(tmp_path, run):
+    """A managed policy has a version for each time that it changed, of which the last ones are kept."""
+
+    async def main():
+        async with open_bench(tmp_path) as bench:
+            for name in ("r", "s"):
+                await bench.role(name)
+            roles, context = bench.control.state.view.roles, bench.context("p")
+            properties = {"PolicyDocument": allow("a:b"), "Roles": ["r"], "Path": "/x/", "Description": "d"}
+            made = await MANAGED.create(context, properties)
+            arn = "arn:aws:iam::000000000000:policy/x/p"
+            assert made.physical_id == arn == MANAGED.predicted_id(context, properties)
+            assert set(made.attributes) == MANAGED.attributes
+            assert (list(roles["r"].attached), made.attributes["AttachmentCount"]) == ([arn], 1)
+            for number in range(7):
+                former, action = properties, f"a:c{number}"
+                properties = {**properties, "PolicyDocument": allow(action), "Roles": ["s"]}
+                await MANAGED.update(context, arn, former, properties)
+            policy = bench.control.state.view.managed_policies["p"]
+            assert (policy.default, list(policy.versions)) == ("v8", ["v4", "v5", "v6", "v7", "v8"])
+            assert "a:c6" in policy.versions["v8"].document
+            assert (list(roles["r"].attached), list(roles["s"].attached)) == ([], [arn])
+            for _ in range(2):
+                await MANAGED.delete(context, arn, properties)
+                assert not bench.control.state.view.managed_policies
+            with pytest.raises(CallFailed, match="role with name none cannot be found"):
+                await MANAGED.create(context, {**properties, "Roles": ["s", "none"]})
+            assert not bench.control.state.view.managed_policies
+            assert not roles["s"].attached
+
+    run(main())
