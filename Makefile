@@ -13,7 +13,7 @@ export REMORA_OCI_RUNTIME = $(word 2,$(subst :, ,$(DRIVER)))
 endif
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-fast test-slow check conformance bench format clean
+.PHONY: help demo test test-fast test-slow test-clients check conformance bench format clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
@@ -33,6 +33,12 @@ test-fast:  ## only the tests that take less than a quarter of a second each
 test-slow:  ## only the slow tests, those that take minutes too, with how long each took
 	@$(SETUP) test check
 	@$(BIN)/python -m pytest -n auto --quiet -m "slow or slow_soak" --durations=15 $(ARGS)
+
+test-clients:  ## real SAM, CDK and Terraform against a node; downloads the first two into .clients
+	@$(SETUP) test check
+	@tools/clients
+	@$(BIN)/remora prepare
+	@REMORA_CLIENTS="$(CURDIR)/.clients" $(BIN)/python -m pytest tests/clients $(ARGS)
 
 check:  ## formatting, lint, types, import contracts
 	@$(SETUP) test check
@@ -58,5 +64,5 @@ format:  ## rewrite the sources in the house's format
 	@$(BIN)/ruff check --quiet --fix .
 
 clean:  ## remove everything that make made, the virtualenv too
-	rm -rf .venv build dist src/remora/_native .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .clients build dist src/remora/_native .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests examples benchmarks tools native -name __pycache__ -type d -prune -exec rm -rf {} +
