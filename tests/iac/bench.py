@@ -86,6 +86,7 @@ class Bench:
             "place": PLACE,
             "name": name,
             "tags": tags,
+            "former_tags": members.get("tags", tags),
             "token": new_uuid(),
             "call": self._told,
             "until": self._until,

@@ -139,6 +139,23 @@ def test_an_update_changes_what_differs_and_no_more(node, stacks):
     assert after["Parameters"][0]["ParameterValue"] == "256"
 
 
+def test_what_a_stack_is_made_of_takes_its_tags_on(node, stacks):
+    made = create(
+        stacks, "tags", FULL, Capabilities=IAM, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]
+    )
+    arn = next(each["OutputValue"] for each in made["Outputs"] if each["OutputKey"] == "Arn")
+    tags = node.client.list_tags(Resource=arn)["Tags"]
+    assert (tags["a"], tags["b"], tags["aws:cloudformation:stack-name"]) == ("1", "2", "tags")
+    stacks.update_stack(
+        StackName="tags", UsePreviousTemplate=True, Capabilities=IAM, Tags=[{"Key": "a", "Value": "3"}]
+    )
+    assert described(stacks, "tags")["StackStatus"] == "UPDATE_COMPLETE"
+    tags = node.client.list_tags(Resource=arn)["Tags"]
+    assert (tags["a"], tags.get("b"), tags["aws:cloudformation:stack-name"]) == ("3", None, "tags")
+    role = node.client_of("iam").list_roles()["Roles"][0]["RoleName"]
+    assert {"Key": "a", "Value": "3"} in node.client_of("iam").list_role_tags(RoleName=role)["Tags"]
+
+
 def test_a_change_set_is_made_executed_and_found_empty(stacks):
     body = json.dumps(FULL)
     made = stacks.create_change_set(

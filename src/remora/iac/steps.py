@@ -263,8 +263,9 @@ class Steps:
 
     def _context_of(self, logical_id: str, token: str, name: str) -> Context:
         stack = self._book.stack
-        is_undone = stack.former is not None and stack.status.startswith("UPDATE_ROLLBACK")
-        wanted = stack.former if is_undone and stack.former is not None else stack.wanted
+        former, wanted = stack.former or stack.wanted, stack.wanted
+        if stack.status.startswith("UPDATE_ROLLBACK"):
+            former, wanted = wanted, former
         own = {
             "aws:cloudformation:stack-name": stack.name,
             "aws:cloudformation:stack-id": stack.stack_id,
@@ -277,6 +278,7 @@ class Steps:
             place=self._book.control.place,
             name=name,
             tags={**wanted.tags, **own},
+            former_tags={**former.tags, **own},
             token=token,
             call=self._call,
             until=self._until,

@@ -71,6 +71,7 @@ class Context:
         name: The physical name: given in the properties, or generated before anything is made; whatever if
             the type has no `name_property`.
         tags: The stack's, and `aws:cloudformation:stack-name`, `-id` and `logical-id`.
+        former_tags: What these were before the operation that is going on.
         token: A UUID for this creation: statement identifiers and the like are derived from it.
         call: Calls the node's services in the place of the one who deploys: `Calls.call`.
         until: As `call`, again and again: `Calls.until`.
@@ -82,6 +83,7 @@ class Context:
     place: Place
     name: str
     tags: Mapping[str, str]
+    former_tags: Mapping[str, str]
     token: str
     call: Call
     until: Until
@@ -249,8 +251,7 @@ def changed(former: Properties, properties: Properties, *names: str) -> list[str
 
 def tag_map(context: Context, properties: Properties) -> dict[str, str]:
     """Return the tags of a resource: its own, and those that it has from the stack."""
-    own = {str(tag["Key"]): _text(tag.get("Value", "")) for tag in properties.get("Tags") or ()}
-    return {**context.tags, **own}
+    return {**context.tags, **_own_tags(properties)}
 
 
 def tag_list(context: Context, properties: Properties) -> list[dict[str, str]]:
@@ -266,7 +267,11 @@ def as_tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def lost_tags(context: Context, former: Properties, properties: Properties) -> list[str]:
     """Return the keys of tags that a resource has no more."""
     kept = tag_map(context, properties)
-    return [key for key in tag_map(context, former) if key not in kept]
+    return [key for key in {**context.former_tags, **_own_tags(former)} if key not in kept]
+
+
+def _own_tags(properties: Properties) -> dict[str, str]:
+    return {str(tag["Key"]): _text(tag.get("Value", "")) for tag in properties.get("Tags") or ()}
 
 
 def document(value: Any) -> str:

@@ -32,7 +32,7 @@ async def _update(context: Context, physical_id: str, former: Properties, proper
     await context.call("ssm", "PutParameter", request)
     of = {"ResourceType": "Parameter", "ResourceId": physical_id}
     tags = _tags(context, properties)
-    if keys := [key for key in _tags(context, former) if key not in tags]:
+    if keys := [key for key in {**context.former_tags, **_own_tags(former)} if key not in tags]:
         await context.call("ssm", "RemoveTagsFromResource", {**of, "TagKeys": keys})
     if tags:
         await context.call("ssm", "AddTagsToResource", {**of, "Tags": as_tag_list(tags)})
@@ -52,8 +52,13 @@ def _request(name: str, properties: Properties) -> dict[str, Any]:
 
 
 def _tags(context: Context, properties: Properties) -> dict[str, str]:
-    """Return a parameter's tags, which are a map in templates."""
-    return {**context.tags, **{str(key): str(value) for key, value in (properties.get("Tags") or {}).items()}}
+    """Return the tags of a parameter: its own, and those that it has from the stack."""
+    return {**context.tags, **_own_tags(properties)}
+
+
+def _own_tags(properties: Properties) -> dict[str, str]:
+    """Return a parameter's own tags, which are a map in templates."""
+    return {str(key): str(value) for key, value in (properties.get("Tags") or {}).items()}
 
 
 def _made(name: str, properties: Properties) -> Made:
