@@ -136,6 +136,7 @@ def test_the_functions_of_the_language_may_depend_on_resources():
         },
     }
     made = expanded(template)
+    assert read_template(json.dumps(made)) == made, "what was made can be kept as a template"
     plan = compile_program(made, {}, PSEUDO, imports={}.get, ssm={}.get, known_types=TYPES).resources["B"]
     assert plan.deletion_policy == "Retain"
     assert plan.properties == {

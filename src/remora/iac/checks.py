@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from remora.iac.functions import references, text_of
+from remora.iac.functions import references
 from remora.iac.reading import invalid
+from remora.iac.scope import text_of
 from remora.spec import limits
 
 if TYPE_CHECKING:

@@ -14,56 +14,16 @@ import base64
 import ipaddress
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.reading import invalid
+from remora.iac.scope import NO_VALUE, UNKNOWN, Budget, Scope, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 
-class Unknown:
-    """A value that is known only once a resource has been made; there is one, `UNKNOWN`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "UNKNOWN"
-
-
-class _NoValue:
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "NO_VALUE"
-
-
-UNKNOWN: Final = Unknown()
-NO_VALUE: Final = _NoValue()
-"""What `AWS::NoValue` is: whatever holds it drops it."""
 _NOTHING: Final = {"Ref": "AWS::NoValue"}
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """
-    What functions refer to.
-
-    Args:
-        refer: Answers `Ref` (the attribute is None) and `Fn::GetAtt`: with a value, with `UNKNOWN`, or with
-            the function itself in its long form, which leaves it in place.
-        condition: Whether a condition holds, and for which function that is asked.
-        mappings: The section.
-        imported: What another stack exports under a name.
-        region: For `Fn::GetAZs` without one.
-    """
-
-    refer: Callable[[str, str | None], Any]
-    condition: Callable[[str, str], bool]
-    mappings: Mapping[str, Any]
-    imported: Callable[[str], Any]
-    region: str
 
 
 def evaluate(value: Any, scope: Scope) -> Any:
@@ -122,44 +82,41 @@ def references(value: Any) -> Iterator[tuple[str, str, str | None]]:
     Raises:
         ServiceError: As `evaluate`, for the arguments of these functions.
     """
-    if isinstance(value, list):
-        for each in value:
-            yield from references(each)
-        return
-    if not isinstance(value, dict):
-        return
-    name = function_of(value)
-    if name is None:
-        for each in value.values():
-            yield from references(each)
-        return
-    argument = value[name]
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, list):
+            rest.extend(reversed(each))
+        elif isinstance(each, dict):
+            name = function_of(each)
+            if name is None:
+                rest.extend(reversed(each.values()))
+            else:
+                yield from _references_of(name, each[name])
+                rest.append(_rest_of(name, each[name]))
+
+
+def _references_of(name: str, argument: Any) -> Iterator[tuple[str, str, str | None]]:
     if name == "Ref":
         yield name, _referred(argument), None
+    elif name == "Fn::If":
+        yield name, _arguments_of_if(argument)[0], None
     elif name == "Fn::GetAtt":
         resource, attribute = _attribute(argument)
         yield name, resource, attribute if isinstance(attribute, str) else ""
-        yield from references(attribute)
     elif name == "Fn::Sub":
         text, variables = _template(argument)
         for literal, variable in _pieces(text):
             if literal is None and variable not in variables:
                 resource, dot, attribute = variable.partition(".")
                 yield name, resource, attribute if dot else None
-        yield from references(variables)
-    else:
-        if name == "Fn::If":
-            yield name, _arguments_of_if(argument)[0], None
-        yield from references(argument)
 
 
-def text_of(value: Any) -> str | None:
-    """Return a scalar as the text that CloudFormation makes of it, None for anything else."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else None
+def _rest_of(name: str, argument: Any) -> Any:
+    """Return what of a function's argument there may be further references in."""
+    if name == "Fn::GetAtt":
+        return _attribute(argument)[1]
+    return _template(argument)[1] if name == "Fn::Sub" else argument
 
 
 def is_open(value: Any) -> bool:
@@ -194,7 +151,7 @@ def _no_transform(argument: Any) -> str:
 
 
 def _ref(argument: Any, scope: Scope) -> Any:
-    return scope.refer(_referred(argument), None)
+    return scope.budget.spend(scope.refer(_referred(argument), None))
 
 
 def _referred(argument: Any) -> str:
@@ -208,7 +165,7 @@ def _get_att(argument: Any, scope: Scope) -> Any:
     attribute = evaluate(attribute, scope)
     if not isinstance(attribute, str) or not attribute:
         raise _bad_attribute()
-    return scope.refer(resource, attribute)
+    return scope.budget.spend(scope.refer(resource, attribute))
 
 
 def _attribute(argument: Any) -> tuple[str, Any]:
@@ -250,7 +207,7 @@ def _sub(argument: Any, scope: Scope) -> Any:
         else:
             resource, dot, attribute = name.partition(".")
             parts.append(scope.refer(resource, attribute if dot else None))
-    return _concatenate("", parts, "Fn::Sub")
+    return _concatenate("", parts, "Fn::Sub", scope.budget)
 
 
 def _template(argument: Any) -> tuple[str, dict[str, Any]]:
@@ -287,7 +244,7 @@ def _import_value(argument: Any, scope: Scope) -> Any:
     name = text_of(evaluate(argument, scope))
     if name is None:
         raise invalid("Template error: the attribute in Fn::ImportValue must not depend on any resources")
-    return scope.imported(name)
+    return scope.budget.spend(scope.imported(name))
 
 
 # --- text and lists --------------------------------------------------------------------------------------
@@ -309,11 +266,13 @@ def _join(argument: Any, scope: Scope) -> Any:
         return _postpone("Fn::Join", [delimiter, items])
     if not isinstance(items, list):
         raise invalid(usage)
-    return _concatenate(delimiter, items, "Fn::Join")
+    return _concatenate(delimiter, items, "Fn::Join", scope.budget)
 
 
-def _concatenate(delimiter: str, items: list[Any], function: str) -> Any:
+def _concatenate(delimiter: str, items: list[Any], function: str, budget: Budget) -> Any:
     """Join what is known; what is not keeps its place."""
+    budget.spend(items)
+    budget.take(len(delimiter) * len(items))
     if any(map(is_open, items)):
         items = _merge(items) if delimiter == "" else items
         return _postpone("Fn::Join", [delimiter, items])
@@ -379,7 +338,7 @@ def _split(argument: Any, scope: Scope) -> Any:
     text = text_of(text)
     if not isinstance(delimiter, str) or not delimiter or text is None:
         raise invalid(usage)
-    return text.split(delimiter)
+    return scope.budget.spend(text.split(delimiter))
 
 
 def _base64(argument: Any, scope: Scope) -> Any:
@@ -389,7 +348,7 @@ def _base64(argument: Any, scope: Scope) -> Any:
     text = text_of(value)
     if text is None:
         raise invalid("Template error: every Fn::Base64 object must have a String-typed value.")
-    return base64.b64encode(text.encode()).decode()
+    return scope.budget.spend(base64.b64encode(text.encode()).decode())
 
 
 def _length(argument: Any, scope: Scope) -> Any:
@@ -407,7 +366,8 @@ def _to_json_string(argument: Any, scope: Scope) -> Any:
         return _postpone("Fn::ToJsonString", value)
     if not isinstance(value, dict | list):
         raise invalid("Template error: Fn::ToJsonString requires an object or an array.")
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    scope.budget.spend(value)
+    return scope.budget.spend(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
 
 
 def _get_azs(argument: Any, scope: Scope) -> Any:
@@ -482,7 +442,9 @@ def _find_in_map(argument: Any, scope: Scope) -> Any:
         found = found.get(key) if isinstance(found, dict) else None
     if found is None and default is None:
         raise invalid(f"Template error: Unable to get mapping for {'::'.join((name, *path))}")
-    return evaluate(default["DefaultValue"], scope) if found is None and default is not None else found
+    if found is None and default is not None:
+        return evaluate(default["DefaultValue"], scope)
+    return scope.budget.spend(found)
 
 
 def _if(argument: Any, scope: Scope) -> Any:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.conditions import known
-from remora.iac.functions import Scope, evaluate, text_of
+from remora.iac.functions import evaluate
 from remora.iac.parameters import items_of, read_declarations
 from remora.iac.reading import invalid
+from remora.iac.scope import Scope, text_of
 from remora.spec import limits
 
 if TYPE_CHECKING:

@@ -8,19 +8,19 @@ parameter types" and "Supported Systems Manager parameter types"; observed error
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import regex
-
-from remora.iac.functions import text_of
+from remora.iac.patterns import DIFFERS, MALFORMED, MATCHES, judge
 from remora.iac.reading import invalid
+from remora.iac.scope import text_of
 from remora.spec import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from remora.control.services.neighbour import ServiceError
 
 _ATTRIBUTES: Final = (
     *("AllowedPattern", "AllowedValues", "ConstraintDescription", "Default", "Description", "MaxLength"),
@@ -36,9 +36,6 @@ _LISTS: Final = frozenset(
     ("CommaDelimitedList", "List<Number>", "List<String>", *(f"List<{name}>" for name in _AWS_TYPES))
 )
 _STORED: Final = re.compile(r"AWS::SSM::Parameter::Value<(.+)>")
-PATTERNS_S: Final = 0.5
-"""What all patterns of a template may take together, seconds."""
-
 _NAME: Final = re.compile(r"[A-Za-z0-9]+")
 _NUMBER: Final = re.compile(r"[-+]?[0-9]{1,64}(\.[0-9]{0,64})?([eE][-+]?[0-9]{1,3})?|[-+]?\.[0-9]{1,64}")
 
@@ -120,7 +117,7 @@ def read_parameters(
     document: Mapping[str, Any], given: Mapping[str, str | None], ssm: Callable[[str], str | None]
 ) -> dict[str, Parameter]:
     """
-    Give each declared parameter its value.
+    Give each declared parameter its value; with patterns this takes a tenth of a second: call it in a thread.
 
     Args:
         document: The template.
@@ -144,13 +141,13 @@ def read_parameters(
     missing = [name for name, value in values.items() if value is None]
     if missing:
         raise invalid(f"Parameters: [{', '.join(missing)}] must have values")
-    patterns = _Patterns()
+    for name, declared in declarations.items():
+        _check(name, declared, values[name] or "")
+    _check_patterns(declarations, values)
     found: dict[str, Parameter] = {}
     absent: list[str] = []
     for name, declared in declarations.items():
-        value = values[name]
-        assert value is not None, "values that are missing have been refused"
-        _check(name, declared, value, patterns)
+        value = values[name] or ""
         resolved: str | None = value
         if _stored(declared.type) is not None:
             resolved = ssm(value)
@@ -246,59 +243,55 @@ def _number(text: str) -> Decimal | None:
 # --- constraints -----------------------------------------------------------------------------------------
 
 
-class _Patterns:
-    r"""
-    The patterns of one template, which come from anybody: together they get little time.
-
-    The `regex` package is used because it can be stopped, and because it reads what Java's patterns have
-    beyond Python's, such as `\p{Alpha}`.
-    """
-
-    def __init__(self) -> None:
-        self._left_s = PATTERNS_S
-
-    def match(self, name: str, pattern: str, text: str) -> bool:
-        """Return whether a pattern matches all of a value."""
-        begun = time.monotonic()
-        try:
-            matched = regex.fullmatch(pattern, text, timeout=self._left_s, concurrent=True)
-        except TimeoutError as error:
-            raise invalid(f"Parameter '{name}': its AllowedPattern takes too long.") from error
-        except (regex.error, OverflowError, RecursionError, MemoryError, ValueError) as error:
-            raise invalid(f"Parameter '{name}': its AllowedPattern is no regular expression.") from error
-        self._left_s = max(self._left_s - (time.monotonic() - begun), 0.001)
-        return matched is not None
-
-
-def _check(name: str, declared: Declaration, value: str, patterns: _Patterns) -> None:
+def _check(name: str, declared: Declaration, value: str) -> None:
     if len(value.encode()) > limits.TEMPLATE_PARAMETER_BYTES_MAX:
         raise invalid(
             f"Parameter '{name}' must not be longer than {limits.TEMPLATE_PARAMETER_BYTES_MAX} bytes."
         )
-    problem = _problem(name, declared, value, patterns)
-    if problem is None:
+    problem = _problem(name, declared, value)
+    if problem is not None:
+        raise _unsatisfied(name, declared, problem)
+
+
+def _check_patterns(declarations: Mapping[str, Declaration], values: Mapping[str, str | None]) -> None:
+    asked = {name: declared for name, declared in declarations.items() if declared.pattern is not None}
+    if not asked:
         return
+    questions = [
+        (declared.pattern or "", _items(declared, values[name] or "")) for name, declared in asked.items()
+    ]
+    for (name, declared), verdict in zip(asked.items(), judge(questions), strict=True):
+        if verdict == DIFFERS:
+            raise _unsatisfied(name, declared, f"Parameter '{name}' must match pattern {declared.pattern}")
+        if verdict == MALFORMED:
+            raise invalid(f"Parameter '{name}': its AllowedPattern is no regular expression.")
+        if verdict != MATCHES:
+            raise invalid(f"Parameter '{name}': its AllowedPattern takes too long, or too much memory.")
+
+
+def _unsatisfied(name: str, declared: Declaration, problem: str) -> ServiceError:
     if declared.explanation:
         problem = f"Parameter '{name}' failed to satisfy constraint: {declared.explanation}"
-    raise invalid(problem)
+    return invalid(problem)
 
 
-def _problem(name: str, declared: Declaration, value: str, patterns: _Patterns) -> str | None:
+def _items(declared: Declaration, value: str) -> list[str]:
+    """Return what constraints are about: the value, or each item of a list that is not stored elsewhere."""
+    return items_of(value) if declared.is_list and _stored(declared.type) is None else [value]
+
+
+def _problem(name: str, declared: Declaration, value: str) -> str | None:
     """Say which constraint a value does not keep."""
-    # What is in Systems Manager is checked for its type only when it is used.
-    is_stored = _stored(declared.type) is not None
-    each = items_of(value) if declared.is_list and not is_stored else [value]
-    if declared.allowed and any(item not in declared.allowed for item in each):
+    items = _items(declared, value)
+    if declared.allowed and any(item not in declared.allowed for item in items):
         return f"Parameter '{name}' must be one of AllowedValues"
-    if declared.is_number and not is_stored:
-        return _problem_of_numbers(name, declared, each)
+    # What is in Systems Manager is checked for its type only when it is used.
+    if declared.is_number and _stored(declared.type) is None:
+        return _problem_of_numbers(name, declared, items)
     if declared.length_min is not None and len(value) < declared.length_min:
         return f"Parameter '{name}' must contain at least {declared.length_min} characters"
     if declared.length_max is not None and len(value) > declared.length_max:
         return f"Parameter '{name}' must contain at most {declared.length_max} characters"
-    pattern = declared.pattern
-    if pattern is not None and not all(patterns.match(name, pattern, item) for item in each):
-        return f"Parameter '{name}' must match pattern {pattern}"
     return None
 
 

@@ -20,18 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.checks import bad_export, check_members, check_references, listed, unresolved
 from remora.iac.conditions import decide_all, known
-from remora.iac.functions import (
-    NO_VALUE,
-    UNKNOWN,
-    Scope,
-    Unknown,
-    evaluate,
-    function_of,
-    references,
-    text_of,
-)
+from remora.iac.functions import evaluate, function_of, references
 from remora.iac.parameters import Parameter, items_of, read_declarations
 from remora.iac.reading import check_sections, invalid
+from remora.iac.scope import NO_VALUE, UNKNOWN, Budget, Scope, Unknown, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -145,7 +137,7 @@ def compile_program(
     names = {**pseudo, "AWS::NoValue": NO_VALUE, **_values(document, parameters)}
     check_references(document, names)
     scope = _scope(document, names, imports)
-    settle = partial(_replace_dynamic, ssm=ssm)
+    settle = partial(_replace_dynamic, ssm=ssm, budget=scope.budget)
     resources = {
         name: resource for name, resource in document["Resources"].items() if _is_wanted(resource, scope)
     }
@@ -287,12 +279,12 @@ def _output(
     return OutputPlan(value, output.get("Description", ""), export)
 
 
-def _replace_dynamic(value: Any, ssm: Callable[[str], str | None]) -> Any:
+def _replace_dynamic(value: Any, ssm: Callable[[str], str | None], budget: Budget) -> Any:
     """Replace dynamic references; AWS's wordings."""
     if isinstance(value, dict):
-        return {key: _replace_dynamic(member, ssm) for key, member in value.items()}
+        return {key: _replace_dynamic(member, ssm, budget) for key, member in value.items()}
     if isinstance(value, list):
-        return [_replace_dynamic(each, ssm) for each in value]
+        return [_replace_dynamic(each, ssm, budget) for each in value]
     if not isinstance(value, str) or _OPENING not in value:
         return value
 
@@ -308,6 +300,7 @@ def _replace_dynamic(value: Any, ssm: Callable[[str], str | None]) -> Any:
             raise invalid(
                 f"Unable to fetch parameters [{reference[1]}] from parameter store for this account."
             )
+        budget.spend(fetched)
         return fetched
 
     # One that is left open has its end in what a resource gives; none may depend on that.

@@ -97,8 +97,9 @@ def read_template(text: str) -> dict[str, Any]:
         raise invalid("Template format error: unsupported structure.")
     _check_values(document)
     check_sections(document)
-    if LANGUAGE not in transforms(document):
-        _check_language(document)
+    used = language_of(document)
+    if used is not None and LANGUAGE not in transforms(document):
+        raise invalid(f"Template error: {used[:64]} needs the transform {LANGUAGE}, which is not declared.")
     return document
 
 
@@ -155,13 +156,13 @@ def check_sections(document: Mapping[str, Any]) -> None:
         raise invalid("Template format error: At least one Resources member must be defined.")
 
 
-def _check_language(document: Mapping[str, Any]) -> None:
+def language_of(document: Mapping[str, Any]) -> str | None:
+    """Return something in a document that only AWS::LanguageExtensions brings, None if there is nothing."""
     for value in _maps(document):
         for name in value:
             if name in _OF_LANGUAGE or name.startswith(_LOOP):
-                raise invalid(
-                    f"Template error: {name[:64]} needs the transform {LANGUAGE}, which is not declared."
-                )
+                return name
+    return None
 
 
 def _too_long(text: str) -> bool:

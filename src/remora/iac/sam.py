@@ -7,18 +7,14 @@ runs in a process of its own, which asks nobody for anything and cannot outlive 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import resource
-import signal
 import sys
-from typing import Any, Final
+from typing import Any
 
 from remora.auth.managed import MANAGED
+from remora.iac.confinement import confine
 from remora.spec import limits
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class Policies:
@@ -50,7 +46,7 @@ def translate(template: dict[str, Any], parameters: dict[str, str]) -> dict[str,
 
 def main() -> None:
     """Answer the one request on stdin."""
-    _bound()
+    confine(limits.TEMPLATE_TRANSFORM_S, limits.TEMPLATE_TRANSFORM_MEMORY_BYTES)
     # What the libraries print is not the reply.
     replies = os.dup(1)
     os.dup2(2, 1)
@@ -59,15 +55,6 @@ def main() -> None:
     reply = translate(request["template"], request["parameters"])
     with os.fdopen(replies, "w", encoding="utf-8") as out:
         json.dump(reply, out)
-
-
-def _bound() -> None:
-    """Make this process end with its node, in time, and before it takes the machine's memory."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.alarm(limits.TEMPLATE_TRANSFORM_S)
-    memory = limits.TEMPLATE_TRANSFORM_MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.language import write_out
-from remora.iac.reading import LANGUAGE, SERVERLESS, check_sections, invalid, transforms
+from remora.iac.reading import LANGUAGE, SERVERLESS, check_sections, invalid, language_of, transforms
 from remora.spec import limits
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ async def expand(
         turns: Bounds how many processes translate at once.
 
     Returns:
-        The template without transforms.
+        The template without transforms; it still declares AWS::LanguageExtensions if it uses its functions,
+        which are evaluated with all others.
 
     Raises:
         ServiceError: ValidationError: a transform that there is not, or its complaint about the template.
@@ -82,6 +83,8 @@ async def expand(
         _check_applications(expanded)
         async with turns or nullcontext():
             expanded = await _translate({**expanded, "Transform": SERVERLESS}, parameters, region)
+    if LANGUAGE in names and language_of(expanded):
+        expanded["Transform"] = LANGUAGE
     check_sections(expanded)
     return expanded
 
