@@ -137,7 +137,10 @@ class Preparation:
         before = stack.wanted if stack is not None else None
         document = await asyncio.to_thread(read_template, text)
         used: set[str] = set()
-        parameters = read_parameters(document, _given(request, before), self._ssm(used))
+        # Patterns of parameters are matched by another process.
+        parameters = await asyncio.to_thread(
+            read_parameters, document, _given(request, before), self._ssm(used)
+        )
         declared = transforms.declared(document)
         processed = text
         if declared:
