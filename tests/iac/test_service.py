@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from botocore.exceptions import ClientError
@@ -64,7 +65,19 @@ def create(stacks, name, template, **members):
 
 
 def described(stacks, name):
-    return stacks.describe_stacks(StackName=name)["Stacks"][0]
+    """Describe a stack once nothing goes on with it: replies wait for that for a moment only."""
+    while True:
+        stack = stacks.describe_stacks(StackName=name)["Stacks"][0]
+        if not stack["StackStatus"].endswith("_IN_PROGRESS") or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
+            return stack
+        time.sleep(0.05)
+
+
+def delete(stacks, name):
+    """Delete a stack; its identifier stays, and its last description is returned."""
+    stack_id = described(stacks, name)["StackId"]
+    stacks.delete_stack(StackName=name)
+    return described(stacks, stack_id)
 
 
 def test_a_stack_is_made_described_and_deleted(node, stacks):
@@ -107,7 +120,7 @@ def test_a_stack_is_made_described_and_deleted(node, stacks):
     assert events[0]["PhysicalResourceId"] == made["StackId"]
     assert len({each["EventId"] for each in events}) == len(events)
 
-    stacks.delete_stack(StackName="one")
+    assert delete(stacks, "one")["StackStatus"] == "DELETE_COMPLETE"
     assert refused(stacks.describe_stacks, StackName="one") == (
         "ValidationError",
         "Stack with id one does not exist",
@@ -266,12 +279,11 @@ def test_exports_are_imported_and_kept(stacks):
     assert create(stacks, "to", user)["StackStatus"] == "CREATE_COMPLETE"
     assert stacks.list_exports()["Exports"][0]["Name"] == "from-name"
     assert stacks.list_imports(ExportName="from-name")["Imports"] == ["to"]
-    stacks.delete_stack(StackName="from")
-    left = described(stacks, "from")
+    left = delete(stacks, "from")
     assert left["StackStatus"] == "DELETE_FAILED"
     assert left["StackStatusReason"] == "Export from-name cannot be deleted as it is in use by to"
-    stacks.delete_stack(StackName="to")
-    stacks.delete_stack(StackName="from")
+    delete(stacks, "to")
+    delete(stacks, "from")
     assert stacks.list_exports()["Exports"] == []
     deleted = stacks.list_stacks(StackStatusFilter=["DELETE_COMPLETE"])["StackSummaries"]
     assert {each["StackName"] for each in deleted} == {"from", "to"}
@@ -303,7 +315,7 @@ def test_templates_come_from_buckets(node, stacks):
     for url in urls:
         stacks.create_stack(StackName="seven", TemplateURL=url)
         assert described(stacks, "seven")["StackStatus"] == "CREATE_COMPLETE"
-        stacks.delete_stack(StackName="seven")
+        delete(stacks, "seven")
     code, text, _ = refused(stacks.create_stack, StackName="x", TemplateURL=f"{node.endpoint}/templates/no")
     assert (code, text[:9]) == ("ValidationError", "S3 error:")
 
@@ -347,7 +359,7 @@ def test_a_protected_stack_stays(stacks):
         "Stack [eight] cannot be deleted while TerminationProtection is enabled",
     )
     stacks.update_termination_protection(StackName="eight", EnableTerminationProtection=False)
-    stacks.delete_stack(StackName="eight")
+    delete(stacks, "eight")
     assert stacks.describe_stacks()["Stacks"] == []
 
 
@@ -366,7 +378,7 @@ def test_a_stack_may_do_what_its_owner_or_its_role_may(guarded):
         "is not authorized to perform: ssm:PutParameter" in each.get("ResourceStatusReason", "")
         for each in events
     )
-    theirs.delete_stack(StackName="nine")
+    delete(theirs, "nine")
 
     may = {"Effect": "Allow", "Action": "ssm:*", "Resource": "*"}
     guarded.somebody("worker", may)
@@ -392,6 +404,6 @@ def test_stacks_survive_a_restart(tmp_path, running):
     with running(tmp_path) as node:
         stacks = node.client_of("cloudformation")
         assert described(stacks, "eleven")["Outputs"] == made["Outputs"]
-        stacks.delete_stack(StackName="eleven")
+        delete(stacks, "eleven")
         assert stacks.describe_stacks()["Stacks"] == []
         assert node.client.list_functions()["Functions"] == []

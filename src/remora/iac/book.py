@@ -136,7 +136,7 @@ class Book:
         """Return the changes that keep a stack in another status, with its event."""
         happened = Happened(stack.name, stack.stack_id, STACK_TYPE, stack.status, stack.reason)
         event = self._event(view, happened, stack.client_token)
-        changes = [*more, Change("stack", stack.stack_id, stack), event]
+        changes = [*more, *_outcome(view, stack), Change("stack", stack.stack_id, stack), event]
         return [*changes, *unused_templates(view, changes)]
 
     def _event(self, view: View, happened: Happened, token: str | None = None) -> Change:
@@ -162,6 +162,16 @@ class Book:
 def change_of(resource: StackResource) -> Change:
     """Return the change that keeps a resource."""
     return Change("stack-resource", f"{resource.stack_id}:{resource.logical_id}", resource)
+
+
+def _outcome(view: View, stack: Stack) -> list[Change]:
+    """Return the outcome of the change set that is being executed, if that ends with this status."""
+    change_set = view.change_sets.get(stack.change_set_id)
+    if stack.is_busy or change_set is None or change_set.execution_status != "EXECUTE_IN_PROGRESS":
+        return []
+    is_well = stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+    status = "EXECUTE_COMPLETE" if is_well else "EXECUTE_FAILED"
+    return [Change("change-set", change_set.change_set_id, replace(change_set, execution_status=status))]
 
 
 def unused_templates(view: View, changes: Sequence[Change]) -> list[Change]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from remora.resources.stacks import Stack, StackResource
     from remora.resources.view import View
 
-CANCELLED: Final = "Resource creation cancelled"
+_CANCELLED: Final = "Resource creation cancelled"
 _AT_ONCE_MAX: Final = 10
 """How many resources of a stack are worked on side by side."""
 _INTERRUPTED: Final = "The node was stopped in the middle of this operation."
@@ -51,14 +51,25 @@ class Deployment:
         self._book = book
         self._steps = steps
         self._stopped = ""
+        self._is_given_up = False
         self._room = asyncio.Semaphore(_AT_ONCE_MAX)
 
     def __repr__(self) -> str:
         return f"<Deployment {self._book!r}>"
 
+    @property
+    def stack_id(self) -> str:
+        """Which stack it is on."""
+        return self._book.stack_id
+
     def stop(self, reason: str) -> None:
         """Begin nothing more: what is being made is finished, then everything is undone."""
         self._stopped = self._stopped or reason
+
+    def give_up(self) -> None:
+        """Stop a creation whose stack is not wanted any more."""
+        self._is_given_up = True
+        self.stop(_CANCELLED)
 
     async def create(self, program: Program) -> None:
         """Make a new stack."""
@@ -176,9 +187,9 @@ class Deployment:
             except StepError:
                 is_new = self._book.resources[name].is_new
                 failures["create" if is_new else "update"].append(name)
-                self.stop(CANCELLED)
+                self.stop(_CANCELLED)
             except BaseException:
-                self.stop(CANCELLED)  # nothing more can be written down, or the node stops
+                self.stop(_CANCELLED)  # nothing more can be written down, or the node stops
                 raise
             finally:
                 ended[name].set()
@@ -224,7 +235,7 @@ class Deployment:
 
     async def _undo_creation(self, reason: str) -> None:
         """End a creation that failed, as whoever asked for it wants that."""
-        match self._book.stack.on_failure:
+        match "DELETE" if self._is_given_up else self._book.stack.on_failure:
             case "DO_NOTHING":
                 await self._book.become("CREATE_FAILED", reason)
             case "DELETE":

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from remora.control.services.neighbour import ServiceError
 from remora.iac.book import Book, unused_templates
-from remora.iac.deployment import CANCELLED, Deployment
+from remora.iac.deployment import Deployment
 from remora.iac.stacks import check_updatable, existing, find, invalid
 from remora.iac.steps import Steps
 from remora.resources.stacks import REVIEW, Stack, TemplateText
@@ -38,6 +38,12 @@ _PATIENCE_S: Final = 3
 How long a reply waits for the end of what was asked for: clients that find a stack unfinished at their first
 look sleep for half a minute before the next one.
 """
+_UNDONE: Final = {
+    "CREATE_FAILED": "ROLLBACK_IN_PROGRESS",
+    "UPDATE_FAILED": "UPDATE_ROLLBACK_IN_PROGRESS",
+    "UPDATE_ROLLBACK_FAILED": "UPDATE_ROLLBACK_IN_PROGRESS",
+}
+"""The status of an operation that undoes what ended so."""
 _DELETED_MAX: Final = 50
 """How many stacks that were deleted are remembered."""
 
@@ -69,7 +75,8 @@ class Engine:
             if stack.is_busy:
                 _log.warning("stack %s was left in %s", stack.name, stack.status)
                 book = Book(self._control, stack.stack_id)
-                self._start(book, Deployment.take_up)
+                deployment = self._running[stack.stack_id] = self._deployment(book)
+                self._start(deployment, deployment.take_up())
 
     async def create(self, stack: Stack, prepared: Prepared) -> None:
         """
@@ -80,15 +87,14 @@ class Engine:
         """
         book = Book(self._control, stack.stack_id)
 
-        def decide(view: View) -> tuple[None, list[Change]]:
+        def decide(view: View) -> list[Change]:
             known = find(view, stack.name)
             if known is not None and (known.status != REVIEW or known.stack_id != stack.stack_id):
                 raise already_exists(stack.name)
-            more = [*template_changes(prepared.texts), *_executed(view, stack)]
-            return None, book.changes_of(view, stack, more)
+            more = [*template_changes(prepared.texts), *_executing(view, stack)]
+            return book.changes_of(view, stack, more)
 
-        await self._control.state.change(decide)
-        await self._begin(book, lambda deployment: deployment.create(prepared.program))
+        await self._begin(book, decide, partial(Deployment.create, program=prepared.program))
 
     async def update(self, stack_id: str, prepared: Prepared, **changes: Any) -> None:
         """
@@ -104,24 +110,22 @@ class Engine:
         """
         book = Book(self._control, stack_id)
 
-        def decide(view: View) -> tuple[None, list[Change]]:
+        def decide(view: View) -> list[Change]:
             known = existing(view, stack_id)
             check_updatable(known)
-            former = known.former if known.former is not None else known.wanted
             stack = replace(
                 known,
                 status="UPDATE_IN_PROGRESS",
                 reason=USER,
                 updated_ms=self._control.clock.wall_ms(),
                 wanted=replace(prepared.wanted, outputs=known.wanted.outputs),
-                former=former,
+                former=known.former if known.former is not None else known.wanted,
                 **{"change_set_id": "", **changes},
             )
-            more = [*template_changes(prepared.texts), *_executed(view, stack)]
-            return None, book.changes_of(view, stack, more)
+            more = [*template_changes(prepared.texts), *_executing(view, stack)]
+            return book.changes_of(view, stack, more)
 
-        await self._control.state.change(decide)
-        await self._begin(book, lambda deployment: deployment.update(prepared.program))
+        await self._begin(book, decide, partial(Deployment.update, program=prepared.program))
 
     async def delete(self, name: str, retained: Iterable[str], actor: Actor | None, token: str) -> None:
         """
@@ -133,25 +137,25 @@ class Engine:
         stack = find(self._control.state.view, name)
         if stack is None or stack.is_deleted or stack.status == "DELETE_IN_PROGRESS":
             return
-        kept = tuple(retained)
+        book, kept = Book(self._control, stack.stack_id), tuple(retained)
         running = self._running.get(stack.stack_id)
         if running is not None and stack.status == "CREATE_IN_PROGRESS":
-            await Book(self._control, stack.stack_id).keep_stack(on_failure="DELETE", actor=actor)
-            running.stop(CANCELLED)
-            return
-        book = Book(self._control, stack.stack_id)
+            running.give_up()
+            await book.keep_stack(on_failure="DELETE", actor=actor)
+            if book.stack.status != "CREATE_COMPLETE":  # else it came too late to be given up
+                return
 
-        def decide(view: View) -> tuple[str, list[Change]]:
-            known = view.stacks[stack.stack_id]
-            _check_deletable(known, kept, is_running=known.stack_id in self._running)
-            users = _users_of(view, known)
-            status, reason = ("DELETE_FAILED", users) if users else ("DELETE_IN_PROGRESS", USER)
-            begun = replace(known, status=status, reason=reason, actor=actor, client_token=token)
+        def decide(view: View) -> list[Change]:
+            known = view.stacks[book.stack_id]
+            _check_deletable(known, kept, is_running=known.is_busy and known.stack_id in self._running)
+            begun = replace(known, status="DELETE_IN_PROGRESS", reason=USER, actor=actor, client_token=token)
             sets = [key for key, each in view.change_sets.items() if each.stack_id == known.stack_id]
-            return users, book.changes_of(view, begun, [Change("change-set", key, None) for key in sets])
+            return book.changes_of(view, begun, [Change("change-set", key, None) for key in sets])
 
-        if not await self._control.state.change(decide):
-            await self._begin(book, lambda deployment: deployment.delete(kept))
+        if users := _users_of(self._control.state.view, book.stack):
+            await book.become("DELETE_FAILED", users)
+        else:
+            await self._begin(book, decide, partial(Deployment.delete, retained=kept))
 
     async def protect(self, stack_id: str, *, is_protected: bool) -> None:
         """Say whether a stack may be deleted."""
@@ -167,8 +171,7 @@ class Engine:
         stack = existing(self._control.state.view, name)
         running = self._running.get(stack.stack_id)
         if running is None or stack.status != "UPDATE_IN_PROGRESS":
-            text = "CancelUpdateStack cannot be called from current stack status"
-            raise invalid(text)
+            raise invalid("CancelUpdateStack cannot be called from current stack status")
         running.stop("Update cancelled by user.")
 
     async def roll_back(self, name: str, actor: Actor | None, skipped: Iterable[str], token: str) -> str:
@@ -178,46 +181,81 @@ class Engine:
         Raises:
             ServiceError: ValidationError if there is nothing to undo.
         """
-        stack = existing(self._control.state.view, name)
-        if stack.stack_id in self._running:
-            raise invalid(f"Stack:{stack.stack_id} is in {stack.status} state and can not be rolled back.")
-        passed = tuple(skipped)
-        book = Book(self._control, stack.stack_id)
-        match stack.status:
-            case "CREATE_FAILED":
-                await book.become("ROLLBACK_IN_PROGRESS", USER, actor=actor, client_token=token)
-                how = Deployment.undo_creation
-            case "UPDATE_FAILED" | "UPDATE_ROLLBACK_FAILED":
-                await book.become("UPDATE_ROLLBACK_IN_PROGRESS", USER, actor=actor, client_token=token)
-                how = partial(Deployment.roll_back, reason=USER, skipped=passed)
-            case status:
-                raise invalid(f"Stack:{stack.stack_id} is in {status} state and can not be rolled back.")
-        await self._begin(book, how)
-        return stack.stack_id
+        stack_id = existing(self._control.state.view, name).stack_id
+        book, passed = Book(self._control, stack_id), tuple(skipped)
+
+        def decide(view: View) -> list[Change]:
+            known = view.stacks[stack_id]
+            status = _UNDONE.get(known.status)
+            if status is None:
+                text = f"Stack:{stack_id} is in {known.status} state and can not be rolled back."
+                raise invalid(text)
+            begun = replace(known, status=status, reason=USER, actor=actor, client_token=token)
+            return book.changes_of(view, begun)
+
+        async def undo(deployment: Deployment) -> None:
+            if book.stack.status == "ROLLBACK_IN_PROGRESS":
+                await deployment.undo_creation()
+            else:
+                await deployment.roll_back(USER, passed)
+
+        await self._begin(book, decide, undo)
+        return stack_id
 
     # --- in the background ----------------------------------------------------------------------------------
 
-    async def _begin(self, book: Book, how: Callable[[Deployment], Coroutine[Any, Any, None]]) -> None:
-        """Start an operation, and wait for its end for a moment."""
-        ended = self._start(book, how)
+    async def _begin(
+        self,
+        book: Book,
+        decide: Callable[[View], list[Change]],
+        how: Callable[[Deployment], Coroutine[Any, Any, None]],
+    ) -> None:
+        """
+        Begin an operation, and wait for its end for a moment.
+
+        Args:
+            book: Of the stack.
+            decide: Says what is written down as it begins; it may raise, then it has not begun.
+            how: What to do.
+        """
+        deployment = self._deployment(book)
+
+        def claim(view: View) -> tuple[None, list[Change]]:
+            changes = decide(view)
+            self._running[book.stack_id] = deployment
+            return None, changes
+
+        try:
+            await self._control.state.change(claim)
+        except BaseException:
+            self._release(deployment)
+            raise
+        ended = self._start(deployment, how(deployment))
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE_S):
                 await ended.wait()
 
-    def _start(self, book: Book, how: Callable[[Deployment], Coroutine[Any, Any, None]]) -> asyncio.Event:
-        deployment = Deployment(book, Steps(book, self._types, self._calls))
-        self._running[book.stack_id] = deployment
+    def _deployment(self, book: Book) -> Deployment:
+        return Deployment(book, Steps(book, self._types, self._calls))
+
+    def _start(self, deployment: Deployment, operation: Coroutine[Any, Any, None]) -> asyncio.Event:
         ended = asyncio.Event()
-        self._control.spawn(self._run(book, how(deployment), ended), f"deploy {book.stack_id}")
+        self._control.spawn(self._run(deployment, operation, ended), f"deploy {deployment.stack_id}")
         return ended
 
-    async def _run(self, book: Book, operation: Coroutine[Any, Any, None], ended: asyncio.Event) -> None:
+    async def _run(
+        self, deployment: Deployment, operation: Coroutine[Any, Any, None], ended: asyncio.Event
+    ) -> None:
         try:
             await operation
-            await self._control.state.change(lambda view: (None, _afterwards(view, book.stack)))
+            await self._control.state.change(lambda view: (None, _too_old(view)))
         finally:
-            del self._running[book.stack_id]
+            self._release(deployment)
             ended.set()
+
+    def _release(self, deployment: Deployment) -> None:
+        if self._running.get(deployment.stack_id) is deployment:  # else another one has begun already
+            del self._running[deployment.stack_id]
 
 
 def already_exists(name: str) -> ServiceError:
@@ -230,7 +268,7 @@ def template_changes(texts: Mapping[str, str]) -> list[Change]:
     return [Change("template", digest, TemplateText(body)) for digest, body in texts.items()]
 
 
-def _executed(view: View, stack: Stack) -> list[Change]:
+def _executing(view: View, stack: Stack) -> list[Change]:
     """Return what becomes of a stack's change sets when one is executed, or it is changed without."""
     changes = []
     for key, each in view.change_sets.items():
@@ -259,16 +297,9 @@ def _users_of(view: View, stack: Stack) -> str:
     return ""
 
 
-def _afterwards(view: View, stack: Stack) -> list[Change]:
-    """Return what is noted after an operation: the outcome of its change set; old stacks are forgotten."""
+def _too_old(view: View) -> list[Change]:
+    """Return the deletion of what is known of stacks that were deleted long ago."""
     changes: list[Change] = []
-    executed = view.change_sets.get(stack.change_set_id)
-    if executed is not None and executed.execution_status == "EXECUTE_IN_PROGRESS":
-        is_well = stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
-        status = "EXECUTE_COMPLETE" if is_well else "EXECUTE_FAILED"
-        changes.append(
-            Change("change-set", executed.change_set_id, replace(executed, execution_status=status))
-        )
     deleted = sorted(
         (each for each in view.stacks.values() if each.is_deleted), key=lambda each: each.deleted_ms or 0
     )
