@@ -465,6 +465,17 @@ def test_settings_of_buckets_have_permissions_of_their_own(buckets):
 
 
 @pytest.mark.slow
+def test_whose_a_bucket_is_can_be_a_condition(buckets):
+    guarded, _ = buckets
+    ours = {"aws:ResourceAccount": "000000000000", "s3:ResourceAccount": "000000000000"}
+    for number, key in enumerate(ours):
+        may = guarded.somebody(f"may{number}", allow("s3:GetObject", StringEquals={key: ours[key]}))
+        assert guarded.client_of("s3", may).get_object(Bucket="mine", Key="k")["ContentLength"] == 4
+        other = guarded.somebody(f"other{number}", allow("s3:GetObject", StringNotEquals={key: ours[key]}))
+        denied(guarded.client_of("s3", other).get_object, Bucket="mine", Key="k")
+
+
+@pytest.mark.slow
 def test_repositories_are_judged_by_their_arn(guarded):
     maker = guarded.somebody("its", allow("ecr:*", on="arn:aws:ecr:us-east-1:000000000000:repository/mine"))
     its = guarded.client_of("ecr", maker)

@@ -17,6 +17,13 @@ _LOOK_AT_LAMBDA: Final = (
     *("iam:GetRole", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies", "iam:ListRolePolicies"),
     *("iam:ListRoles", "logs:DescribeLogGroups"),
 )
+_LOOK_AT_STACKS: Final = (
+    *("cloudformation:Describe*", "cloudformation:Detect*", "cloudformation:EstimateTemplateCost"),
+    *("cloudformation:Get*", "cloudformation:List*", "cloudformation:ValidateTemplate"),
+)
+_LOOK_AT_IMAGES: Final = (
+    *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:Describe*", "ecr:Get*", "ecr:List*"),
+)
 
 
 def _allow(*actions: str, on: str = "*", **more: Any) -> Statement:
@@ -32,12 +39,16 @@ _PASS_TO_LAMBDA: Final = _allow(
 )
 _BY_NAME: Final[dict[str, list[Statement]]] = {
     "AdministratorAccess": [_allow("*")],
+    "AWSCloudFormationFullAccess": [_allow("cloudformation:*")],
+    "AWSCloudFormationReadOnlyAccess": [_allow(*_LOOK_AT_STACKS)],
     "AWSLambdaExecute": [
         _allow("logs:*", on="arn:aws:logs:*:*:*"),
         _allow("s3:GetObject", "s3:PutObject", on="arn:aws:s3:::*"),
     ],
     "AWSLambda_FullAccess": [_allow(*_LOOK_AT_LAMBDA, "lambda:*"), _PASS_TO_LAMBDA, _LAMBDA_LOGS],
     "AWSLambda_ReadOnlyAccess": [_allow(*_LOOK_AT_LAMBDA, "lambda:Get*", "lambda:List*"), _LAMBDA_LOGS],
+    "AmazonEC2ContainerRegistryFullAccess": [_allow("ecr:*")],
+    "AmazonEC2ContainerRegistryReadOnly": [_allow(*_LOOK_AT_IMAGES)],
     "AmazonS3FullAccess": [_allow("s3:*")],
     "AmazonS3ReadOnlyAccess": [_allow("s3:Describe*", "s3:Get*", "s3:List*")],
     "AmazonSSMFullAccess": [_allow("logs:*", "ssm:*")],
@@ -52,6 +63,17 @@ _BY_NAME: Final[dict[str, list[Statement]]] = {
     "PowerUserAccess": [
         {"Effect": "Allow", "NotAction": ["account:*", "iam:*", "organizations:*"], "Resource": "*"},
         _allow("iam:ListRoles"),
+    ],
+    "ReadOnlyAccess": [
+        _allow(
+            *(f"{service}:{verb}*" for service in ("iam", "lambda", "s3") for verb in ("Get", "List")),
+            *(
+                f"{service}:{verb}*"
+                for service in ("cloudwatch", "ssm")
+                for verb in ("Describe", "Get", "List")
+            ),
+            *(*_LOOK_AT_STACKS, *_LOOK_AT_IMAGES, *_READ_LOGS, "sts:GetCallerIdentity"),
+        )
     ],
     "service-role/AWSLambdaBasicExecutionRole": [_allow(*_WRITE_LOGS)],
     "service-role/AWSLambdaDynamoDBExecutionRole": [_allow(*_WRITE_LOGS)],

@@ -304,6 +304,7 @@ _KNOWN_KEYS: Final = frozenset(
         "s3:delimiter",
         "s3:max-keys",
         "s3:prefix",
+        "s3:resourceaccount",
         "sts:externalid",
     }
 )

@@ -118,6 +118,7 @@ def context_of(caller: Caller, place: Place, now_ms: int) -> dict[str, str]:
         "aws:principalarn": caller.role or caller.arn,
         "aws:principaltype": "AssumedRole" if caller.role else "User",
         "aws:requestedregion": place.region,
+        "aws:resourceaccount": place.account,
         "aws:securetransport": "false",
         "aws:userid": caller.user_id,
     }

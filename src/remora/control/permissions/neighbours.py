@@ -85,7 +85,9 @@ _OF_STREAMS: Final = ("CreateLogStream", "DeleteLogStream", "GetLogEvents", "Put
 async def needs_of_neighbour(control: Control, exchange: Exchange, service: str) -> list[Need]:
     """Return the permissions that a request to a service next to Lambda needs."""
     if service == "s3":
-        return await _needs_of_s3(exchange)
+        account = {"s3:resourceaccount": control.place.account}
+        needs = await _needs_of_s3(exchange)
+        return [need._replace(context={**need.context, **account}) for need in needs]
     if sends_document(exchange, service):
         return _needs_of_document(control, exchange, service)
     if service == "cloudformation":
