@@ -291,6 +291,9 @@ def _fit_scalar(kind: str, value: Any, where: str) -> Any:
                 return value.lower() == "true"
             if not isinstance(value, bool):
                 raise _misfit(where, "Boolean", value)
+        case "blob":
+            if not isinstance(value, (str, bytes)):
+                raise _misfit(where, "String", value)
         case "integer" | "long" | "float" | "double":
             return _number(kind, value, where)
     return value
@@ -315,6 +318,23 @@ def invalid(message: str) -> CallFailed:
     return CallFailed("", "", "InvalidRequest", f"Model validation failed ({message})")
 
 
+def kind_of(value: Any) -> str:
+    """Return what CloudFormation calls a value of a template."""
+    match value:
+        case None:
+            return "Null"
+        case bool():
+            return "Boolean"
+        case int():
+            return "Integer"
+        case float():
+            return "Number"
+        case str():
+            return "String"
+        case list():
+            return "JSONArray"
+    return "JSONObject"
+
+
 def _misfit(where: str, expected: str, value: Any) -> CallFailed:
-    names = {dict: "JSONObject", list: "JSONArray", str: "String", bool: "Boolean", int: "Integer"}
-    return invalid(f"{where}: expected type: {expected}, found: {names.get(type(value), 'Number')}")
+    return invalid(f"{where}: expected type: {expected}, found: {kind_of(value)}")

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from remora.control.services.neighbour import ServiceError
+from remora.iac.types.shapes import misfits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,6 +35,12 @@ def property_problem(kind: ResourceType, name: str, properties: Any) -> str:
         f"#: required key [{each}] not found"
         for each, known in kind.properties.items()
         if known.is_required and each not in properties
+    ]
+    problems += [
+        problem
+        for each, known in kind.properties.items()
+        if each in properties
+        for problem in misfits(known.shape, properties[each], f"#/{each}")
     ]
     if not problems:
         return ""

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from remora.iac.calls import CallFailed
+from remora.iac.types.shapes import TAGS
 from remora.resources.names import Target, resolve_function
 from remora.spec.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from remora.iac.types.shapes import Shape
     from remora.resources.names import Place
 
 Properties = Mapping[str, Any]
@@ -38,6 +40,8 @@ _MISSING: Final = frozenset(
     | {"RepositoryNotFoundException", "RepositoryPolicyNotFoundException", "LifecyclePolicyNotFoundException"}
 )
 """What Lambda and Logs, S3, IAM and Systems Manager, and ECR call what is not there."""
+_MALFORMED: Final = ("InvalidParameterException", "ValidationError", "ValidationException")
+"""What services say of names and values that nothing can have by their models."""
 
 
 class Until(Protocol):
@@ -97,10 +101,18 @@ class Made(NamedTuple):
 
 
 class Property(NamedTuple):
-    """A property that a type knows: if there has to be one, if another value replaces the resource."""
+    """
+    A property that a type knows.
+
+    Args:
+        is_required: Whether there has to be one.
+        replaces: Whether another value replaces the resource.
+        shape: What it may be, as far as that is looked at; None: anything.
+    """
 
     is_required: bool = False
     replaces: bool = False
+    shape: Shape = None
 
 
 def _unknown_before(_: Context, __: Properties) -> str:
@@ -140,7 +152,12 @@ def by_name(context: Context, _: Properties) -> str:
     return context.name
 
 
-def known(*others: str, required: Iterable[str] = (), replacing: Iterable[str] = ()) -> dict[str, Property]:
+def known(
+    *others: str,
+    required: Iterable[str] = (),
+    replacing: Iterable[str] = (),
+    shapes: Mapping[str, Shape] | None = None,
+) -> dict[str, Property]:
     """
     Make a table of properties.
 
@@ -148,10 +165,12 @@ def known(*others: str, required: Iterable[str] = (), replacing: Iterable[str] =
         others: That may be absent, and may be changed.
         required: That there have to be.
         replacing: Whose change replaces the resource.
+        shapes: Of some of them; `Tags` are a list of `Key` and `Value` if nothing else is said.
     """
+    shapes = {"Tags": TAGS, **(shapes or {})}
     required, replacing = frozenset(required), frozenset(replacing)
     names = (*others, *sorted((required | replacing).difference(others)))
-    return {name: Property(name in required, name in replacing) for name in names}
+    return {name: Property(name in required, name in replacing, shapes.get(name)) for name in names}
 
 
 async def never_changes(_: Context, physical_id: str, __: Properties, ___: Properties) -> Made:
@@ -182,7 +201,7 @@ async def undoing(undo: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
 
 async def remove(context: Context, service: str, operation: str, request: Mapping[str, Any]) -> None:
     """
-    Call an operation that deletes something; what is not there any more is a success.
+    Call an operation that deletes something; what is not there (any more), or cannot be, is a success.
 
     Raises:
         CallFailed: It was refused for another reason.
@@ -190,7 +209,7 @@ async def remove(context: Context, service: str, operation: str, request: Mappin
     try:
         await context.call(service, operation, request)
     except CallFailed as error:
-        if not is_missing(error):
+        if not is_missing(error) and error.code not in _MALFORMED:
             raise
 
 

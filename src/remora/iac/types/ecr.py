@@ -20,6 +20,7 @@ from remora.iac.types.base import (
     tag_list,
     undoing,
 )
+from remora.iac.types.shapes import BOOLEAN, DOCUMENT, OBJECT, TEXT, Members
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
@@ -60,7 +61,7 @@ async def _update(context: Context, physical_id: str, former: Properties, proper
     made = _made(found["repositories"][0])
     tagged = {"resourceArn": made.attributes["Arn"]}
     if keys := lost_tags(context, former, properties):
-        await context.call("ecr", "UntagResource", {**tagged, "tagKeys": keys})
+        await remove(context, "ecr", "UntagResource", {**tagged, "tagKeys": keys})
     if tags := tag_list(context, properties):
         await context.call("ecr", "TagResource", {**tagged, "tags": tags})
     return made
@@ -108,6 +109,17 @@ REPOSITORY: Final = ResourceType(
         *("EmptyOnDelete", "ImageScanningConfiguration", "ImageTagMutability", _EXCLUSIONS),
         *("LifecyclePolicy", "RepositoryPolicyText", "Tags"),
         replacing=("RepositoryName", "EncryptionConfiguration"),
+        shapes={
+            "EmptyOnDelete": BOOLEAN,
+            "EncryptionConfiguration": OBJECT,
+            "ImageScanningConfiguration": OBJECT,
+            _EXCLUSIONS: [OBJECT],
+            "LifecyclePolicy": Members(
+                optional={"LifecyclePolicyText": DOCUMENT, "RegistryId": TEXT}, is_closed=True
+            ),
+            "RepositoryName": TEXT,
+            "RepositoryPolicyText": DOCUMENT,
+        },
     ),
     create=_create,
     update=_update,

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.calls import invalid
 from remora.iac.types.base import Made, ResourceType, changed, chosen, document, find, known, remove, undoing
+from remora.iac.types.shapes import DOCUMENT, TEXT
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
 
+_SHAPES: Final = {
+    **{name: [TEXT] for name in ("Groups", "Roles", "Users")},
+    **dict.fromkeys(("ManagedPolicyName", "Path", "PolicyName"), TEXT),
+    "PolicyDocument": DOCUMENT,
+}
 _VERSIONS_MAX: Final = 5
 """Of a managed policy. Source: "IAM and AWS STS quotas"."""
 
@@ -23,8 +29,7 @@ _VERSIONS_MAX: Final = 5
 
 async def _put(context: Context, properties: Properties) -> Made:
     """Give roles a policy of their own."""
-    if not _roles(properties):
-        raise invalid("At least one of [Groups,Roles,Users] must be non-empty")
+    _check(properties)
     async with undoing(lambda: _take(context, context.name, properties)):
         await _put_at(context, properties)
     return Made(str(properties["PolicyName"]), {})
@@ -32,8 +37,7 @@ async def _put(context: Context, properties: Properties) -> Made:
 
 async def _change(context: Context, physical_id: str, former: Properties, properties: Properties) -> Made:
     """Give roles the policy as it is now, and take it from those that have it no more."""
-    if not _roles(properties):
-        raise invalid("At least one of [Groups,Roles,Users] must be non-empty")
+    _check(properties)
     await _put_at(context, properties)
     is_renamed = former["PolicyName"] != properties["PolicyName"]
     gone = [role for role in _roles(former) if is_renamed or role not in _roles(properties)]
@@ -56,21 +60,36 @@ async def _put_at(context: Context, properties: Properties) -> None:
         await context.call("iam", "PutRolePolicy", {"RoleName": role, **policy})
 
 
-def _roles(properties: Properties) -> list[str]:
+def _check(properties: Properties) -> None:
     """
-    Return the roles that a policy is for.
+    Check for whom a policy of somebody's own is.
 
     Raises:
-        CallFailed: InvalidRequest if it is for somebody else: there are only roles here.
+        CallFailed: InvalidRequest if it is for nobody, or not only for roles.
+    """
+    _check_others(properties)
+    if not _roles(properties):
+        raise invalid("At least one of [Groups,Roles,Users] must be non-empty")
+
+
+def _check_others(properties: Properties) -> None:
+    """
+    Check that a policy is for roles only: there is nobody else here.
+
+    Raises:
+        CallFailed: InvalidRequest.
     """
     for name in ("Groups", "Users"):
         if properties.get(name):
             raise invalid(f"#/{name}: this node has roles, but no users or groups")
+
+
+def _roles(properties: Properties) -> list[str]:
     return [str(role) for role in properties.get("Roles") or ()]
 
 
 POLICY: Final = ResourceType(
-    properties=known("Groups", "Roles", "Users", required=("PolicyDocument", "PolicyName")),
+    properties=known("Groups", "Roles", "Users", required=("PolicyDocument", "PolicyName"), shapes=_SHAPES),
     create=_put,
     update=_change,
     delete=_take,
@@ -84,7 +103,7 @@ POLICY: Final = ResourceType(
 
 async def _create(context: Context, properties: Properties) -> Made:
     """Make a policy, and attach it to roles."""
-    roles = _roles(properties)
+    _check_others(properties)
     request = {
         "PolicyName": context.name,
         "PolicyDocument": document(properties["PolicyDocument"]),
@@ -93,13 +112,14 @@ async def _create(context: Context, properties: Properties) -> Made:
     policy = (await context.call("iam", "CreatePolicy", request))["Policy"]
     arn = policy["Arn"]
     async with undoing(lambda: _delete(context, arn, properties)):
-        for role in roles:
+        for role in _roles(properties):
             await context.call("iam", "AttachRolePolicy", {"RoleName": role, "PolicyArn": arn})
     return await _made(context, arn)
 
 
 async def _update(context: Context, physical_id: str, former: Properties, properties: Properties) -> Made:
     """Let a policy say something else, and attach it to other roles."""
+    _check_others(properties)
     if changed(former, properties, "PolicyDocument"):
         await _say(context, physical_id, document(properties["PolicyDocument"]))
     roles, had = _roles(properties), _roles(former)
@@ -158,6 +178,7 @@ MANAGED_POLICY: Final = ResourceType(
         *("Groups", "Roles", "Users"),
         required=("PolicyDocument",),
         replacing=("ManagedPolicyName", "Path", "Description"),
+        shapes=_SHAPES,
     ),
     create=_create,
     update=_update,

@@ -21,6 +21,7 @@ from remora.iac.types.base import (
     tag_list,
     undoing,
 )
+from remora.iac.types.shapes import DOCUMENT, TEXT, Members
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
@@ -62,7 +63,7 @@ async def update(context: Context, physical_id: str, former: Properties, propert
             await remove(context, "iam", "DeleteRolePermissionsBoundary", of)
     await _give(context, physical_id, former, properties)
     if keys := lost_tags(context, former, properties):
-        await context.call("iam", "UntagRole", {**of, "TagKeys": keys})
+        await remove(context, "iam", "UntagRole", {**of, "TagKeys": keys})
     if tags := tag_list(context, properties):
         await context.call("iam", "TagRole", {**of, "Tags": tags})
     return _made((await context.call("iam", "GetRole", of))["Role"])
@@ -113,6 +114,12 @@ ROLE: Final = ResourceType(
         ),
         required=("AssumeRolePolicyDocument",),
         replacing=("RoleName", "Path"),
+        shapes={
+            "AssumeRolePolicyDocument": DOCUMENT,
+            "ManagedPolicyArns": [TEXT],
+            "Policies": [Members({"PolicyName": TEXT, "PolicyDocument": DOCUMENT}, is_closed=True)],
+            "RoleName": TEXT,
+        },
     ),
     create=create,
     update=update,

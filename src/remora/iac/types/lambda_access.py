@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.types.base import Made, ResourceType, chosen, function_of, known, never_changes, remove
+from remora.iac.types.shapes import OBJECT, TEXT
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
@@ -43,6 +44,7 @@ PERMISSION: Final = ResourceType(
     properties=known(
         required=("FunctionName", "Action", "Principal"),
         replacing=("FunctionName", "Action", "Principal", *_CONDITIONS),
+        shapes={"FunctionName": TEXT},
     ),
     create=_permit,
     update=never_changes,
@@ -89,6 +91,7 @@ URL: Final = ResourceType(
         *("Cors", "InvokeMode"),
         required=("TargetFunctionArn", "AuthType"),
         replacing=("TargetFunctionArn", "Qualifier"),
+        shapes={"Cors": OBJECT, "Qualifier": TEXT, "TargetFunctionArn": TEXT},
     ),
     create=_open,
     update=_reopen,

@@ -33,6 +33,16 @@ def code_of(properties: Any) -> dict[str, Any]:
     return {**code, "ZipFile": zipped(str(code["ZipFile"]), str(properties.get("Runtime", "")))}
 
 
+def is_refiled(former: Any, properties: Any) -> bool:
+    """Tell if the text of a function's code is to be in another file, since it has another runtime."""
+    runtimes = (str(each.get("Runtime", "")) for each in (former, properties))
+    return "ZipFile" in properties["Code"] and len(set(map(_file, runtimes))) > 1
+
+
+def _file(runtime: str) -> str:
+    return next((name for start, name in _FILES.items() if runtime.startswith(start)), "")
+
+
 def zipped(text: str, runtime: str) -> bytes:
     """
     Return a zip with a function's text.
@@ -44,8 +54,8 @@ def zipped(text: str, runtime: str) -> bytes:
     Raises:
         CallFailed: InvalidRequest.
     """
-    name = next((name for start, name in _FILES.items() if runtime.startswith(start)), None)
-    if name is None:
+    name = _file(runtime)
+    if not name:
         raise invalid(
             f"#/Code/ZipFile: code in a template is for Node.js and Python, not for {runtime or 'none'}"
         )

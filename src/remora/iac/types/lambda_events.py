@@ -18,6 +18,7 @@ from remora.iac.types.base import (
     known,
     remove,
 )
+from remora.iac.types.shapes import TEXT
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
@@ -61,7 +62,10 @@ def _identifier(context: Context, _: Properties) -> str:
 
 EVENT_INVOKE_CONFIG: Final = ResourceType(
     properties=known(
-        *_SETTINGS, required=("FunctionName", "Qualifier"), replacing=("FunctionName", "Qualifier")
+        *_SETTINGS,
+        required=("FunctionName", "Qualifier"),
+        replacing=("FunctionName", "Qualifier"),
+        shapes={"FunctionName": TEXT, "Qualifier": TEXT},
     ),
     create=_create,
     update=_update,

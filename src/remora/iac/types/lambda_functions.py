@@ -21,7 +21,8 @@ from remora.iac.types.base import (
     tag_map,
     undoing,
 )
-from remora.iac.types.lambda_code import code_of
+from remora.iac.types.lambda_code import code_of, is_refiled
+from remora.iac.types.shapes import OBJECT, TEXT, Members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,10 +72,11 @@ async def create(context: Context, properties: Properties) -> Made:
 async def update(context: Context, physical_id: str, former: Properties, properties: Properties) -> Made:
     """Change code, then configuration, waiting for each, then what has operations of its own."""
     of = {"FunctionName": physical_id}
-    code = code_of(properties)
-    if code != code_of(former) or changed(former, properties, "Architectures"):
+    if changed(former, properties, "Code", "Architectures") or is_refiled(former, properties):
         architectures = properties.get("Architectures") or ["x86_64"]
-        await context.call("lambda", "UpdateFunctionCode", {**of, **code, "Architectures": architectures})
+        await context.call(
+            "lambda", "UpdateFunctionCode", {**of, **code_of(properties), "Architectures": architectures}
+        )
         await settled(context, physical_id)
     if names := changed(former, properties, *_SETTINGS):
         settings = {name: properties.get(name, _SETTINGS[name]) for name in names}
@@ -152,7 +154,7 @@ async def _set_aside(
 async def _tag(context: Context, physical_id: str, former: Properties, properties: Properties) -> None:
     of = {"Resource": context.place.function_arn(physical_id)}
     if keys := lost_tags(context, former, properties):
-        await context.call("lambda", "UntagResource", {**of, "TagKeys": keys})
+        await remove(context, "lambda", "UntagResource", {**of, "TagKeys": keys})
     if tags := tag_map(context, properties):
         await context.call("lambda", "TagResource", {**of, "Tags": tags})
 
@@ -175,6 +177,12 @@ FUNCTION: Final = ResourceType(
         *("RuntimeManagementConfig", "Tags"),
         required=("Code", "Role"),
         replacing=("FunctionName", "PackageType", "TenancyConfig"),
+        shapes={
+            "Code": Members(optional={"ZipFile": TEXT}),
+            "FunctionName": TEXT,
+            "LoggingConfig": OBJECT,
+            "RuntimeManagementConfig": OBJECT,
+        },
     ),
     create=create,
     update=update,

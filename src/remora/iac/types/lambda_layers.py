@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.calls import invalid
 from remora.iac.types.base import Made, ResourceType, chosen, known, never_changes, remove
+from remora.iac.types.shapes import TEXT, Members
 from remora.resources.names import parse_layer
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ LAYER_VERSION: Final = ResourceType(
             *("Content", "CompatibleArchitectures", "CompatibleRuntimes", "Description", "LayerName"),
             "LicenseInfo",
         ),
+        shapes={
+            "Content": Members({"S3Bucket": TEXT, "S3Key": TEXT}, {"S3ObjectVersion": TEXT}, is_closed=True),
+            "LayerName": TEXT,
+        },
     ),
     create=_publish,
     update=never_changes,
@@ -73,6 +78,7 @@ LAYER_VERSION_PERMISSION: Final = ResourceType(
     properties=known(
         required=("LayerVersionArn", "Action", "Principal"),
         replacing=("LayerVersionArn", "Action", "Principal", "OrganizationId"),
+        shapes={"LayerVersionArn": TEXT},
     ),
     create=_permit,
     update=never_changes,

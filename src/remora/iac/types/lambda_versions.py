@@ -21,12 +21,14 @@ from remora.iac.types.base import (
     undoing,
 )
 from remora.iac.types.lambda_functions import settled
+from remora.iac.types.shapes import OBJECT, TEXT, Members
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
 
 _PROVISIONED: Final = "ProvisionedConcurrencyConfig"
 _PAGE: Final = 10_000
+_WEIGHT: Final = Members({"FunctionVersion": TEXT, "FunctionWeight": TEXT}, is_closed=True)
 
 
 # --- versions -----------------------------------------------------------------------------------------------
@@ -78,6 +80,7 @@ VERSION: Final = ResourceType(
     properties=known(
         required=("FunctionName",),
         replacing=("FunctionName", "CodeSha256", "Description", _PROVISIONED, "RuntimePolicy"),
+        shapes={"FunctionName": TEXT, _PROVISIONED: OBJECT, "RuntimePolicy": OBJECT},
     ),
     create=_publish,
     update=never_changes,
@@ -149,8 +152,7 @@ def _named(context: Context, properties: Properties) -> tuple[str, str]:
 
 def _routing(properties: Properties) -> dict[str, Any]:
     """Return the weights of other versions: a list in templates, a map in the API."""
-    config = properties.get("RoutingConfig") or {}
-    weights = config.get("AdditionalVersionWeights") or ()
+    weights = (properties.get("RoutingConfig") or {}).get("AdditionalVersionWeights")
     if not weights:
         return {}
     return {
@@ -163,6 +165,12 @@ ALIAS: Final = ResourceType(
         *("Description", _PROVISIONED, "RoutingConfig"),
         required=("FunctionName", "FunctionVersion", "Name"),
         replacing=("FunctionName", "Name"),
+        shapes={
+            "FunctionName": TEXT,
+            "Name": TEXT,
+            _PROVISIONED: OBJECT,
+            "RoutingConfig": Members({"AdditionalVersionWeights": [_WEIGHT]}, is_closed=True),
+        },
     ),
     create=_create_alias,
     update=_update_alias,

@@ -19,6 +19,7 @@ from remora.iac.types.base import (
     tag_map,
     undoing,
 )
+from remora.iac.types.shapes import TEXT
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
@@ -43,7 +44,7 @@ async def update(context: Context, physical_id: str, former: Properties, propert
     await _retain(context, physical_id, former, properties)
     of = {"resourceArn": _arn(context, physical_id)}
     if keys := lost_tags(context, former, properties):
-        await context.call("logs", "UntagResource", {**of, "tagKeys": keys})
+        await remove(context, "logs", "UntagResource", {**of, "tagKeys": keys})
     if tags := tag_map(context, properties):
         await context.call("logs", "TagResource", {**of, "tags": tags})
     return _made(context, physical_id)
@@ -73,7 +74,12 @@ def _made(context: Context, name: str) -> Made:
 
 
 LOG_GROUP: Final = ResourceType(
-    properties=known("RetentionInDays", "Tags", replacing=("LogGroupName", "KmsKeyId", "LogGroupClass")),
+    properties=known(
+        "RetentionInDays",
+        "Tags",
+        replacing=("LogGroupName", "KmsKeyId", "LogGroupClass"),
+        shapes={"LogGroupName": TEXT},
+    ),
     create=create,
     update=update,
     delete=delete,

@@ -22,7 +22,8 @@ from remora.iac.types.base import (
     tag_map,
     undoing,
 )
-from remora.iac.types.s3_lifecycle import rules_of
+from remora.iac.types.s3_lifecycle import RULE, rules_of
+from remora.iac.types.shapes import DOCUMENT, OBJECT, TEXT, Members
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
@@ -121,6 +122,13 @@ BUCKET: Final = ResourceType(
         *("AccessControl", "BucketEncryption", "LifecycleConfiguration", "OwnershipControls"),
         *("PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration"),
         replacing=("BucketName",),
+        shapes={
+            "BucketEncryption": Members({"ServerSideEncryptionConfiguration": [OBJECT]}, is_closed=True),
+            "BucketName": TEXT,
+            "LifecycleConfiguration": Members({"Rules": [RULE]}),
+            **dict.fromkeys(("OwnershipControls", "PublicAccessBlockConfiguration"), OBJECT),
+            "VersioningConfiguration": OBJECT,
+        },
     ),
     create=create,
     update=update,
@@ -160,7 +168,11 @@ async def _delete_policy(context: Context, physical_id: str, _: Properties) -> N
 
 
 BUCKET_POLICY: Final = ResourceType(
-    properties=known(required=("Bucket", "PolicyDocument"), replacing=("Bucket",)),
+    properties=known(
+        required=("Bucket", "PolicyDocument"),
+        replacing=("Bucket",),
+        shapes={"Bucket": TEXT, "PolicyDocument": DOCUMENT},
+    ),
     create=_create_policy,
     update=_change_policy,
     delete=_delete_policy,

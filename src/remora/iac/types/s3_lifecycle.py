@@ -9,7 +9,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 from remora.iac.calls import invalid
+from remora.iac.types.shapes import OBJECT, Members
 
+RULE: Final = Members(
+    optional={
+        "NoncurrentVersionTransition": OBJECT,
+        "NoncurrentVersionTransitions": [OBJECT],
+        "TagFilters": [OBJECT],
+        "Transition": OBJECT,
+        "Transitions": [OBJECT],
+    }
+)
+"""A rule of a `LifecycleConfiguration`."""
 _EXPIRATION: Final = {
     "ExpirationInDays": "Days",
     "ExpirationDate": "Date",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.calls import invalid
 from remora.iac.types.base import Made, ResourceType, as_tag_list, by_name, chosen, known, remove
+from remora.iac.types.shapes import OBJECT, TEXT
 
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
@@ -33,7 +34,7 @@ async def _update(context: Context, physical_id: str, former: Properties, proper
     of = {"ResourceType": "Parameter", "ResourceId": physical_id}
     tags = _tags(context, properties)
     if keys := [key for key in {**context.former_tags, **_own_tags(former)} if key not in tags]:
-        await context.call("ssm", "RemoveTagsFromResource", {**of, "TagKeys": keys})
+        await remove(context, "ssm", "RemoveTagsFromResource", {**of, "TagKeys": keys})
     if tags:
         await context.call("ssm", "AddTagsToResource", {**of, "Tags": as_tag_list(tags)})
     return _made(physical_id, properties)
@@ -70,6 +71,7 @@ PARAMETER: Final = ResourceType(
         *("AllowedPattern", "DataType", "Description", "Policies", "Tags", "Tier"),
         required=("Type", "Value"),
         replacing=("Name",),
+        shapes={"Name": TEXT, "Tags": OBJECT, "Type": TEXT, "Value": TEXT},
     ),
     create=_create,
     update=_update,
