@@ -374,7 +374,7 @@ def test_the_rest_is_resolved(value, expected):
 
 def test_an_attribute_that_there_is_not_is_the_lookups_error():
     assert refused(resolve, {"V": {"Fn::GetAtt": ["A", "Nothing"]}}, known) == "Nothing?"
-    assert "list of every Fn::Join" in refused(
+    assert "every Fn::Join object requires" in refused(
         resolve, {"Fn::Join": ["", [{"Fn::GetAtt": ["A", "Map"]}]]}, known
     )
 

@@ -202,12 +202,15 @@ def _sub(argument: Any, scope: Scope) -> Any:
     for literal, name in _pieces(text):
         if literal is not None:
             parts.append(literal)
-        elif name in values:
-            parts.append(values[name])
-        else:
-            resource, dot, attribute = name.partition(".")
-            parts.append(scope.refer(resource, attribute if dot else None))
-    return _concatenate("", parts, "Fn::Sub", scope.budget)
+            continue
+        resource, dot, attribute = name.partition(".")
+        part = values[name] if name in values else scope.refer(resource, attribute if dot else None)
+        if text_of(part) is None and part is not NO_VALUE and not is_open(part):
+            raise invalid(
+                f"Template error: variable {name} in Fn::Sub expression does not resolve to a string"
+            )
+        parts.append(part)
+    return _concatenate("", parts, scope.budget)
 
 
 def _template(argument: Any) -> tuple[str, dict[str, Any]]:
@@ -250,26 +253,27 @@ def _import_value(argument: Any, scope: Scope) -> Any:
 # --- text and lists --------------------------------------------------------------------------------------
 
 
+_USAGE_OF_JOIN: Final = (
+    "Template error: every Fn::Join object requires two parameters, (1) a string delimiter and (2) a list of "
+    "strings to be joined or a function that returns a list of strings (such as Fn::GetAZs) to be joined."
+)
+
+
 def _join(argument: Any, scope: Scope) -> Any:
-    usage = (
-        "Template error: every Fn::Join object requires two parameters, (1) a string delimiter and (2) a "
-        "list of strings to be joined or a function that returns a list of strings (such as Fn::GetAZs) to "
-        "be joined."
-    )
-    delimiter, items = _both(argument, usage)
+    delimiter, items = _both(argument, _USAGE_OF_JOIN)
     delimiter, items = evaluate(delimiter, scope), evaluate(items, scope)
     if items is UNKNOWN or delimiter is UNKNOWN:
         return UNKNOWN
     if not isinstance(delimiter, str):
-        raise invalid(usage)
+        raise invalid(_USAGE_OF_JOIN)
     if isinstance(items, dict) and is_open(items):
         return _postpone("Fn::Join", [delimiter, items])
     if not isinstance(items, list):
-        raise invalid(usage)
-    return _concatenate(delimiter, items, "Fn::Join", scope.budget)
+        raise invalid(_USAGE_OF_JOIN)
+    return _concatenate(delimiter, items, scope.budget)
 
 
-def _concatenate(delimiter: str, items: list[Any], function: str, budget: Budget) -> Any:
+def _concatenate(delimiter: str, items: list[Any], budget: Budget) -> Any:
     """Join what is known; what is not keeps its place."""
     budget.spend(items)
     budget.take(len(delimiter) * len(items))
@@ -278,12 +282,7 @@ def _concatenate(delimiter: str, items: list[Any], function: str, budget: Budget
         return _postpone("Fn::Join", [delimiter, items])
     texts = [text_of(item) for item in items if item is not NO_VALUE]
     if None in texts:
-        raise invalid(
-            "Template error: every value of the context object of every Fn::Sub object must be a string or a "
-            "function that returns a string"
-            if function == "Fn::Sub"
-            else "Template error: every item of the list of every Fn::Join object must be a string."
-        )
+        raise invalid(_USAGE_OF_JOIN)
     return delimiter.join(text for text in texts if text is not None)
 
 

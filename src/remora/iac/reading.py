@@ -301,7 +301,12 @@ def _scalar(event: Any) -> Any:
     if event.tag is None:
         return _implicit(text) if event.implicit[0] and event.style in {None, ""} else text
     convert = _CONVERSIONS.get(event.tag.removeprefix(_STANDARD))
-    return text if convert is None or not event.tag.startswith(_STANDARD) else convert(text)
+    if convert is None or not event.tag.startswith(_STANDARD):
+        return text
+    try:
+        return convert(text)
+    except ValueError as error:
+        raise _malformed(event.start_mark) from error
 
 
 def _implicit(text: str) -> Any:
