@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remora.control.services.neighbour import ServiceError
+from remora.iac.checks import check_template
 from remora.iac.parameters import Parameter, read_parameters
 from remora.iac.program import UNKNOWN, compile_program, resolve
 from remora.iac.reading import check_sections
@@ -526,6 +527,21 @@ def test_small_templates_do_not_become_large_ones(value):
     given_one = {"P": Parameter(long, long, is_secret=False)}
     told = refused(compile_program, document, given_one, PSEUDO, **call)
     assert told == "Template error: the template is too large when its functions are evaluated."
+
+
+def test_a_template_is_checked_without_values():
+    document = {
+        "Parameters": {"P": {"Type": "String"}},
+        "Resources": {
+            "A": bucket(Properties={"V": [{"Ref": "P"}, {"Ref": "AWS::StackId"}, {"Fn::Sub": "${A.B}"}]})
+        },
+    }
+    check_template(document, TYPES)
+    assert "Unrecognized resource types: [AWS::S3::Bucket]" in refused(check_template, document, ())
+    document["Outputs"] = {"O": {"Value": {"Ref": "Q"}}}
+    assert "Unresolved resource dependencies [Q] in the Outputs block" in refused(
+        check_template, document, TYPES
+    )
 
 
 def test_parameters_have_to_be_given():

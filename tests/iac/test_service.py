@@ -300,6 +300,9 @@ def test_templates_are_given_back_and_summarised(stacks):
     checked = stacks.validate_template(TemplateBody=json.dumps(FULL))
     assert checked["Parameters"][0]["DefaultValue"] == "128"
     assert refused(stacks.validate_template, TemplateBody="[]")[0] == "ValidationError"
+    broken = {**FULL, "Outputs": {"O": {"Value": {"Ref": "Nobody"}}}}
+    told = refused(stacks.validate_template, TemplateBody=json.dumps(broken))[1]
+    assert told.endswith("Unresolved resource dependencies [Nobody] in the Outputs block of the template")
 
 
 def test_templates_come_from_buckets(node, stacks):

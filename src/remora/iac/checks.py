@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.iac.functions import references
+from remora.iac.parameters import read_declarations
 from remora.iac.reading import invalid
 from remora.iac.scope import text_of
 from remora.spec import limits
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 CUSTOM_RESOURCE: Final = "AWS::CloudFormation::CustomResource"
 """The type that `Custom::…` are other names of."""
 
+PSEUDO: Final = frozenset(
+    f"AWS::{name}"
+    for name in (
+        *("AccountId", "NoValue", "NotificationARNs", "Partition", "Region", "StackId", "StackName"),
+        "URLSuffix",
+    )
+)
+"""Source: CloudFormation Template Reference, "Pseudo parameters reference"."""
+
 _ATTRIBUTES: Final = (
     *("Condition", "CreationPolicy", "DeletionPolicy", "DependsOn", "Description", "Metadata", "Properties"),
     *("Type", "UpdatePolicy", "UpdateReplacePolicy", "Version"),
@@ -30,6 +40,18 @@ _ATTRIBUTES: Final = (
 _OF_OUTPUT: Final = ("Condition", "Description", "Export", "Value")
 _LOGICAL_ID: Final = re.compile(r"[A-Za-z0-9]+")
 _CUSTOM: Final = re.compile(r"Custom::[A-Za-z0-9_@-]{1,60}")
+
+
+def check_template(document: dict[str, Any], known_types: Collection[str]) -> None:
+    """
+    Check all of a template that can be without values for its parameters; its transforms have been applied.
+
+    Raises:
+        ServiceError: ValidationError.
+    """
+    names = {*read_declarations(document), *PSEUDO}
+    check_members(document, known_types)
+    check_references(document, names)
 
 
 def check_members(document: dict[str, Any], known_types: Collection[str]) -> None:

@@ -187,6 +187,7 @@ class Descriptions:
         """Check a template's form, and say what it declares."""
         text = await self._preparation.text_of(request, caller_of(exchange))
         document = await asyncio.to_thread(read_template, text)
+        self._preparation.check(document)
         capabilities, types = needed_capabilities(document)
         return {
             "Parameters": [

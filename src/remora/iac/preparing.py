@@ -18,6 +18,7 @@ import msgspec
 from remora.control.services.neighbour import ServiceError
 from remora.iac import transforms
 from remora.iac.calls import CallFailed
+from remora.iac.checks import check_template
 from remora.iac.parameters import Parameter, read_parameters
 from remora.iac.program import compile_program
 from remora.iac.reading import read_template
@@ -112,6 +113,16 @@ class Preparation:
             return text
         return await self._fetch(url or "", caller)
 
+    def check(self, document: dict[str, Any]) -> None:
+        """
+        Check a template without values for its parameters; what its transforms will make is not looked at.
+
+        Raises:
+            ServiceError: ValidationError.
+        """
+        if not transforms.declared(document):
+            check_template(document, self._types.keys())
+
     async def prepare(
         self, request: Mapping[str, Any], of: StackName, stack: Stack | None, caller: Caller | None
     ) -> Prepared:
@@ -167,7 +178,8 @@ class Preparation:
             role_arn=request.get("RoleARN", before.role_arn if before is not None else ""),
         )
         imports: set[str] = set()
-        program = self._compile(document, wanted, of, imports, used)
+        # A template of a megabyte takes most of a second.
+        program = await asyncio.to_thread(self._compile, document, wanted, of, imports, used)
         await self._check_readable(used, caller)
         return Prepared(msgspec.structs.replace(wanted, imports=tuple(sorted(imports))), texts, program)
 
