@@ -10,10 +10,16 @@ from remora.iac.types.table import TYPES
 
 BUCKET, POLICY = TYPES["AWS::S3::Bucket"], TYPES["AWS::S3::BucketPolicy"]
 FULL = {
+    "AccelerateConfiguration": {"AccelerationStatus": "Enabled"},
     "AccessControl": "Private",
     "BucketEncryption": {
         "ServerSideEncryptionConfiguration": [
             {"BucketKeyEnabled": "true", "ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+        ]
+    },
+    "CorsConfiguration": {
+        "CorsRules": [
+            {"AllowedMethods": ["GET"], "AllowedOrigins": ["*"], "ExposedHeaders": ["x"], "MaxAge": "9"}
         ]
     },
     "LifecycleConfiguration": {
@@ -35,6 +41,7 @@ FULL = {
             },
         ]
     },
+    "LoggingConfiguration": {"DestinationBucketName": "logs", "LogFilePrefix": "p/"},
     "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
     "PublicAccessBlockConfiguration": {
         "BlockPublicAcls": True,
@@ -72,11 +79,17 @@ def test_bucket(tmp_path, run):
             rules = (await bench.call("s3", "GetBucketEncryption", **of))["ServerSideEncryptionConfiguration"]
             assert rules["Rules"][0]["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
             assert (await bench.call("s3", "GetBucketVersioning", **of))["Status"] == "Enabled"
+            (rule,) = (await bench.call("s3", "GetBucketCors", **of))["CORSRules"]
+            assert (rule["ExposeHeaders"], rule["MaxAgeSeconds"]) == (["x"], 9)
+            logged = (await bench.call("s3", "GetBucketLogging", **of))["LoggingEnabled"]
+            assert logged == {"TargetBucket": "logs", "TargetPrefix": "p/"}
+            assert (await bench.call("s3", "GetBucketAccelerateConfiguration", **of))["Status"] == "Enabled"
             tags = (await bench.call("s3", "GetBucketTagging", **of))["TagSet"]
             assert {tag["Key"]: tag["Value"] for tag in tags} == {**context.tags, "k": "v"}
             await BUCKET.update(context, "bucket", FULL, {})
             assert (await bench.call("s3", "GetBucketVersioning", **of))["Status"] == "Suspended"
-            for operation in ("GetBucketLifecycleConfiguration", "GetPublicAccessBlock"):
+            assert "LoggingEnabled" not in await bench.call("s3", "GetBucketLogging", **of)
+            for operation in ("GetBucketLifecycleConfiguration", "GetPublicAccessBlock", "GetBucketCors"):
                 with pytest.raises(CallFailed):
                     await bench.call("s3", operation, **of)
             await BUCKET.delete(context, "bucket", {})

@@ -23,6 +23,7 @@ from remora.iac.types.base import (
     undoing,
 )
 from remora.iac.types.s3_lifecycle import RULE, rules_of
+from remora.iac.types.s3_parts import PARTS
 from remora.iac.types.shapes import DOCUMENT, OBJECT, TEXT, Members
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ async def _configure(context: Context, name: str, former: Properties, properties
             await context.call("s3", put, {**of, part: properties[part]})
         else:
             await remove(context, "s3", take, of)
+    for part in changed(former, properties, *PARTS):
+        put, take, request, _ = PARTS[part]
+        if properties.get(part) or not take:
+            await context.call("s3", put, {**of, **request(properties.get(part) or {})})
+        else:
+            await remove(context, "s3", take, of)
     for part in changed(former, properties, "LifecycleConfiguration"):
         if properties.get(part):
             rules = {"LifecycleConfiguration": {"Rules": rules_of(properties[part])}}
@@ -120,7 +127,7 @@ def _made(context: Context, name: str) -> Made:
 BUCKET: Final = ResourceType(
     properties=known(
         *("AccessControl", "BucketEncryption", "LifecycleConfiguration", "OwnershipControls"),
-        *("PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration"),
+        *("PublicAccessBlockConfiguration", "Tags", "VersioningConfiguration", *PARTS),
         replacing=("BucketName",),
         shapes={
             "BucketEncryption": Members({"ServerSideEncryptionConfiguration": [OBJECT]}, is_closed=True),
@@ -128,6 +135,7 @@ BUCKET: Final = ResourceType(
             "LifecycleConfiguration": Members({"Rules": [RULE]}),
             **dict.fromkeys(("OwnershipControls", "PublicAccessBlockConfiguration"), OBJECT),
             "VersioningConfiguration": OBJECT,
+            **{name: part.shape for name, part in PARTS.items()},
         },
     ),
     create=create,
