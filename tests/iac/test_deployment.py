@@ -34,6 +34,8 @@ def test_a_stack_is_made_in_the_order_of_its_dependencies():
         assert world.events()[0] == ("s", "CREATE_IN_PROGRESS")
         assert world.events()[-1] == ("s", "CREATE_COMPLETE")
         assert ("A", "CREATE_IN_PROGRESS") in world.events()
+        moments = [each.wall_ms for each in world.state.view.stack_events[world.stack.stack_id].values()]
+        assert moments == sorted(set(moments)), "events of one stack differ in time"
         world.check()
 
     run(scenario)

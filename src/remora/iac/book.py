@@ -142,7 +142,11 @@ class Book:
     def _event(self, view: View, happened: Happened, token: str | None = None) -> Change:
         if token is None:
             token = view.stacks[self.stack_id].client_token
-        number = max(view.stack_events.get(self.stack_id, (0,))) + 1
+        events = view.stack_events.get(self.stack_id, {})
+        last = max(events, default=0)
+        moment = self.control.clock.wall_ms()
+        if last:  # clients sort by time, and take what is not later than what they have seen for seen
+            moment = max(moment, events[last].wall_ms + 1)
         is_stack = happened.type == STACK_TYPE and happened.physical_id == self.stack_id
         unique = self.control.new_id()
         event = StackEvent(
@@ -151,12 +155,12 @@ class Book:
             physical_id=happened.physical_id,
             type=happened.type,
             status=happened.status,
-            wall_ms=self.control.clock.wall_ms(),
+            wall_ms=moment,
             reason=happened.reason[:_REASON_CHARACTERS_MAX],
             properties=msgspec.json.encode(happened.properties).decode() if happened.properties else "",
             client_token=token,
         )
-        return Change("stack-event", f"{self.stack_id}:{number}", event)
+        return Change("stack-event", f"{self.stack_id}:{last + 1}", event)
 
 
 def change_of(resource: StackResource) -> Change:
