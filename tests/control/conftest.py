@@ -126,6 +126,16 @@ class FakeProvisioning:
 
     def __init__(self) -> None:
         self.statuses: dict[tuple[str, str], ProvisionedStatus] = {}
+        self._listeners: list[Callable[[], object]] = []
+
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        self._listeners.append(listener)
+
+    def become(self, function: str, qualifier: str, status: ProvisionedStatus) -> None:
+        """Let a status change, and tell who listens."""
+        self.statuses[function, qualifier] = status
+        for listener in self._listeners:
+            listener()
 
     def status(self, function: str, qualifier: str) -> ProvisionedStatus:
         return self.statuses.get((function, qualifier), ProvisionedStatus("IN_PROGRESS", 0, 0))

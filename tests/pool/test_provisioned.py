@@ -102,6 +102,28 @@ def test_an_init_that_fails_fails_the_target(stage, run):
     run(scenario())
 
 
+def test_who_waits_for_a_status_is_told_of_it(stage, run):
+    async def scenario(runtime, expected):
+        async with stage({"runtime": runtime}) as it:
+            changed = asyncio.Event()
+            provisioning = Provisioning(it.pool, changed.set)
+            provisioning.want(KEY, ARN, 1)
+            provisioning.run(KEY, it.deployment)
+            while provisioning.status(KEY).status == "IN_PROGRESS":
+                await changed.wait()
+                changed.clear()
+            assert provisioning.status(KEY).status == expected
+            changed.clear()
+            provisioning.fail(KEY, "whatever")
+            assert changed.is_set()
+
+    async def crash(actor):
+        actor.exit(1)
+
+    run(scenario(tell, "READY"))
+    run(scenario(crash, "FAILED"))
+
+
 def test_an_environment_that_is_lost_is_replaced(stage, run):
     async def scenario():
         async with stage({"runtime": tell}) as it:

@@ -80,6 +80,9 @@ class Provisioning(Protocol):
     def status(self, function: str, qualifier: str) -> ProvisionedStatus:
         """Return what has become of what was provisioned for a version or alias; nothing yet counts too."""
 
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        """Let `listener` be called whenever a status may have changed."""
+
 
 class EventSink(Protocol):
     """Who takes asynchronous invocations."""

@@ -10,6 +10,8 @@ from remora.pool.provisioning import Provisioning, ProvisioningPool
 from remora.resources import concurrency, versions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remora.control.context import Control
     from remora.resources.records import FunctionVersion
     from remora.resources.view import View
@@ -45,7 +47,8 @@ class Scaling:
 
     def __init__(self, pool: ScalablePool) -> None:
         self._pool = pool
-        self._provisioning = Provisioning(pool)
+        self._provisioning = Provisioning(pool, self._tell)
+        self._listeners: list[Callable[[], object]] = []
         self._control: Control | None = None
         self._reserved: dict[str, int] = {}
         self._wishes: dict[str, _Wish] = {}
@@ -67,6 +70,14 @@ class Scaling:
         arn = self._control.place.function_arn(function, qualifier)
         found = [self._provisioning.status(key) for key in self._parts.get(arn, ())]
         return _together([status for status in found if status is not None])
+
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        """Let `listener` be called whenever a status may have changed."""
+        self._listeners.append(listener)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _changed(self) -> None:
         assert self._control is not None, "there are no changes before the records are known"

@@ -136,8 +136,10 @@ class LambdaService:
         await self._answer(exchange)
 
     def subscribe(self, listener: Callable[[], object]) -> None:
-        """Let `listener` be called after every change of the node's records."""
+        """Let `listener` be called after every change of the records, and of what is provisioned."""
         self._control.state.subscribe(listener)
+        if self._control.provisioning is not None:
+            self._control.provisioning.subscribe(listener)
 
     def _begin_warm(self, exchange: Exchange) -> bool:
         """Begin an invocation like an earlier one without a task; False if it is something else."""

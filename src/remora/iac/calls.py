@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 STABLE_S: Final = 900
 """How long a resource may take to become ready to use."""
 _AGENT: Final = "cloudformation.amazonaws.com"
-_RECHECK_S: Final = 1
-"""What is no record (environments that were provisioned) is looked at again after so long."""
 _NAMES: Final = {"CloudWatch Logs": "CloudWatchLogs", "IAM": "Iam", "SSM": "Ssm", "STS": "Sts", "ECR": "Ecr"}
 """What CloudFormation's messages call services, where it is not what their models do."""
 
@@ -98,6 +96,7 @@ class Calls:
         self._services = services
         self._place = place
         self._endpoint = endpoint
+        self._wires: dict[str, _Wire] = {}
         self._changed = asyncio.Event()
         services.subscribe(self._tell)
 
@@ -124,7 +123,9 @@ class Calls:
 
         **Cancellation:** what was asked for may come to be or not.
         """
-        wire = await asyncio.to_thread(_wire, service)
+        wire = self._wires.get(service)
+        if wire is None:
+            wire = self._wires[service] = await asyncio.to_thread(_wire, service)
         model = wire.model.operation_model(operation)
         exchange = self._exchange(wire, model, request or {})
         await self._services.serve(exchange, caller)
@@ -174,13 +175,13 @@ class Calls:
                     reply = await self.call(caller, service, operation, request)
                     if is_done(reply):
                         return reply
-                    await _wait(changed)
+                    await changed.wait()
         except TimeoutError as error:
             text = f"It was not ready to use within {STABLE_S} seconds, as {operation} says."
             raise CallFailed("", operation, "NotStabilized", text) from error
 
     def _tell(self) -> None:
-        """Wake up who waits for a change of the records."""
+        """Wake up who waits for a change."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -206,14 +207,6 @@ class Calls:
             body.encode() if isinstance(body, str) else bytes(body),
             self._services,
         )
-
-
-async def _wait(changed: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(_RECHECK_S):
-            await changed.wait()
-    except TimeoutError:
-        return
 
 
 @lru_cache

@@ -18,6 +18,8 @@ from remora.pool.base import PoolError, ProvisionedStatus, ProvisioningFailed
 from remora.pool.group import Provisioned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remora.environment.base import Deployment
     from remora.environment.environment import Environment
 
@@ -56,16 +58,22 @@ class _Target:
     environments: list[Provisioned] = field(default_factory=list)
 
 
+def _unheard() -> None:
+    """Tell nobody."""
+
+
 class Provisioning:
     """
     Keeps as many provisioned environments as are wanted.
 
     Args:
         pool: Makes them and gives them work.
+        changed: Called whenever a status may have changed.
     """
 
-    def __init__(self, pool: ProvisioningPool) -> None:
+    def __init__(self, pool: ProvisioningPool, changed: Callable[[], None] = _unheard) -> None:
         self._pool = pool
+        self._changed = changed
         self._targets: dict[str, _Target] = {}
 
     def __repr__(self) -> str:
@@ -95,10 +103,12 @@ class Provisioning:
         if former is not None and former.key != deployment.key:
             self._release(target, len(target.environments))
         self._fill(target)
+        self._changed()
 
     def fail(self, key: str, reason: str) -> None:
         """The target cannot be run."""
         self._targets[key].reason = reason
+        self._changed()
 
     def unwant(self, key: str) -> None:
         """Let go of a target and its environments. Repeated calls: no effect."""
@@ -129,7 +139,7 @@ class Provisioning:
         if surplus > 0:
             self._release(target, surplus)
         while len(target.environments) < target.requested and target.reason is None:
-            provisioned = Provisioned(lost=partial(self._lost, target))
+            provisioned = Provisioned(lost=partial(self._lost, target), ready=self._changed)
             target.environments.append(provisioned)
             try:
                 self._pool.begin_provisioned(target.deployment, provisioned)
@@ -157,6 +167,7 @@ class Provisioning:
         else:
             # Its removal is under way: another one is made when the pool has seen to that.
             asyncio.get_running_loop().call_soon(self._replace, target)
+        self._changed()
 
     def _replace(self, target: _Target) -> None:
         if target in self._targets.values() and target.deployment is not None:

@@ -83,7 +83,7 @@ def test_version_that_is_provisioned(tmp_path, run):
             while "GetProvisionedConcurrencyConfig" not in bench.operations():
                 await asyncio.wait([creation], timeout=0.01)
             assert not creation.done()
-            bench.provisioning.statuses["f", "2"] = READY
+            bench.provisioning.become("f", "2", READY)
             assert (await creation).physical_id == f"{ARN}:function:f:2"
             assert bench.control.state.view.provisioned["f"]["2"].requested == 2
 
