@@ -81,6 +81,15 @@ def test_what_goes_round_in_circles_is_named_and_nothing_else():
     assert told == "Circular dependency between resources: [A]"
 
 
+def test_circles_are_found_soon():
+    names = [f"R{number}" for number in range(500)]
+    resources = {name: bucket(DependsOn=names[:number]) for number, name in enumerate(names)}
+    resources["R0"] = bucket(DependsOn="R1")
+    begun = time.perf_counter()
+    assert refused(compiled, {"Resources": resources}) == "Circular dependency between resources: [R0, R1]"
+    assert time.perf_counter() - begun < 5
+
+
 def test_custom_resources_are_known_by_their_prefix_where_there_are_any():
     document = {"Resources": {"A": {"Type": "Custom::Mine", "Version": "1.0"}}}
     assert compiled(document).resources["A"].type == "Custom::Mine"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -357,6 +360,33 @@ def test_a_process_that_fails_is_a_validation_error(monkeypatch, words):
 
     told = refused(asyncio.run, run())
     assert told == "Transform AWS::Serverless-2016-10-31 failed without an error message."
+
+
+CONFINED = "import sys; from remora.iac.confinement import confine; confine({}, 300_000_000); {}"
+
+
+@pytest.mark.slow
+def test_a_confined_process_ends_in_time_and_takes_little_memory():
+    word = CONFINED.format(60, "bytes(400_000_000)")
+    assert (
+        b"MemoryError"
+        in subprocess.run([sys.executable, "-c", word], capture_output=True, check=False).stderr
+    )
+    word = CONFINED.format(1, "sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", word], stdin=subprocess.PIPE) as process:
+        assert process.wait() == -signal.SIGALRM
+
+
+@pytest.mark.slow
+def test_a_confined_process_ends_with_who_started_it():
+    # Given a process that has started a confined one, which waits for ever and holds the same pipe.
+    word = CONFINED.format(60, "import signal; print(1, flush=True); signal.pause()")
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {word!r}])"
+    with subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"1\n"
+        # When that is killed, then the pipe ends: nobody holds it any more.
+        process.kill()
+        assert process.stdout.read() == b""
 
 
 @pytest.mark.slow

@@ -319,12 +319,19 @@ def _bad_dynamic(text: str) -> Exception:
 
 def _order(needs: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
     """Sort what depends on each other: each after what it needs, else in the given order."""
-    position = {name: number for number, name in enumerate(needs)}
+    order = _sorted(needs)
+    if len(order) < len(needs):
+        # Those that are left go round in a circle, or wait for a circle. The latter come first the other way.
+        left = set(needs) - set(order)
+        waiting = set(_sorted(_reversed({name: needs[name] & left for name in left})))
+        raise invalid(f"Circular dependency between resources: [{', '.join(sorted(left - waiting))}]")
+    return order
+
+
+def _sorted(needs: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     names = list(needs)
-    wanted_by: dict[str, list[str]] = {name: [] for name in needs}
-    for name, others in needs.items():
-        for other in others:
-            wanted_by[other].append(name)
+    position = {name: number for number, name in enumerate(names)}
+    wanted_by = _reversed(needs)
     missing = {name: len(others) for name, others in needs.items()}
     ready = [position[name] for name, count in missing.items() if count == 0]
     order: list[str] = []
@@ -335,15 +342,12 @@ def _order(needs: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
             missing[other] -= 1
             if missing[other] == 0:
                 heapq.heappush(ready, position[other])
-    if len(order) < len(needs):
-        raise _circular(needs, set(needs) - set(order))
     return tuple(order)
 
 
-def _circular(needs: Mapping[str, frozenset[str]], left: set[str]) -> Exception:
-    """Name those that go round in circles, not those that only wait for them."""
-    while True:
-        wanted = {other for name in left for other in needs[name]}
-        if left <= wanted:
-            return invalid(f"Circular dependency between resources: [{', '.join(sorted(left))}]")
-        left &= wanted
+def _reversed(needs: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    wanted_by: dict[str, list[str]] = {name: [] for name in needs}
+    for name, others in needs.items():
+        for other in others:
+            wanted_by[other].append(name)
+    return wanted_by
