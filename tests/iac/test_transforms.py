@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from remora.control.services.neighbour import ServiceError
 from remora.iac import transforms
+from remora.iac.language import write_out
 from remora.iac.parameters import read_parameters
 from remora.iac.program import compile_program
 from remora.iac.reading import LANGUAGE, SERVERLESS, read_template
@@ -219,8 +223,8 @@ def test_a_function_becomes_what_lambda_has():
             )
         )
     )
-    given = {"Stage": "live"}
-    made = asyncio.run(expand(template, given, "eu-west-1"))
+    values = {"Stage": "live"}
+    made = asyncio.run(expand(template, values, "eu-west-1"))
     assert template["Globals"], "what was given stays as it was"
     kinds = {name: each["Type"] for name, each in made["Resources"].items()}
     version = next(name for name, kind in kinds.items() if kind == "AWS::Lambda::Version")
@@ -239,7 +243,7 @@ def test_a_function_becomes_what_lambda_has():
     }
     program = compile_program(
         made,
-        read_parameters(made, given, {}.get),
+        read_parameters(made, values, {}.get),
         PSEUDO,
         imports={}.get,
         ssm={}.get,
@@ -258,7 +262,7 @@ def test_a_function_becomes_what_lambda_has():
     assert program.outputs["Version"].value == {"Ref": version}
     assert program.order.index("FRole") < program.order.index("F") < program.order.index("FAliaslive")
     # And once more: what has not changed has to look the same, or every deployment would change something.
-    assert asyncio.run(expand(template, given, "eu-west-1")) == made
+    assert asyncio.run(expand(template, values, "eu-west-1")) == made
 
 
 @pytest.mark.slow
@@ -402,3 +406,45 @@ def test_the_process_sees_nothing_of_its_nodes(monkeypatch):
     assert asyncio.run(run())["Resources"] == {"A": bucket()}
     assert not {name for name in started.environment if "SECRET" in name or "ENDPOINT" in name}
     assert started.is_alive() == []
+
+
+# --- hostile loops ---------------------------------------------------------------------------------------
+
+_KEYS = st.sampled_from(
+    [
+        *("Fn::ForEach::A", "Fn::ForEach::", "Fn::ForEach::A-b", "A", "${I}", "&{I}", "Ref", "Fn::Sub"),
+        *("Fn::FindInMap", "Fn::Split", "Fn::If", "Fn::GetAtt", "Type", "Condition"),
+    ]
+)
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(["I", "${I}", "&{I}x", "P", "a", "", "AWS::Region"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(_KEYS, inner, max_size=3)
+        | st.tuples(st.just("I"), inner, inner).map(list)
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(["Conditions", "Resources", "Outputs", "Mappings", "Parameters"]), _KEYS, _VALUES)
+def test_whatever_a_loop_is_made_of_is_a_validation_error_at_most(section, key, value):
+    document = {
+        "Parameters": {"P": {"Type": "CommaDelimitedList", "Default": "a,b"}},
+        "Mappings": {"a": {"a": {"a": "b"}}},
+        "Resources": {"A": bucket()},
+    }
+    document[section] = {**document.get(section, {}), key: value}
+    try:
+        made = write_out(document, {}, "eu-west-1")
+    except ServiceError as error:
+        code = error.code
+    else:
+        code = "ValidationError"
+        assert not [name for name in made["Resources"] if name.startswith("Fn::ForEach::")]
+    assert code == "ValidationError"

@@ -78,7 +78,7 @@ async def expand(
         raise invalid(f"Transform {LANGUAGE} must be listed before {SERVERLESS}.")
     expanded = {name: section for name, section in document.items() if name != "Transform"}
     if LANGUAGE in names:
-        expanded = write_out(expanded, parameters, region)
+        expanded = await asyncio.to_thread(write_out, expanded, parameters, region)
     if SERVERLESS in names:
         _check_applications(expanded)
         async with turns or nullcontext():
