@@ -14,12 +14,14 @@ from remora.iac.types.lambda_code import zipped
 from remora.iac.types.table import TYPES
 
 ROLE = "arn:aws:iam::000000000000:role/r"
+PROFILE = "arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/abcdefghij"
 PLAIN = {
     "AWS::ECR::Repository": {},
     "AWS::IAM::ManagedPolicy": {"PolicyDocument": {"Statement": []}},
     "AWS::IAM::Policy": {"PolicyDocument": {"Statement": []}, "PolicyName": "p", "Roles": ["r"]},
     "AWS::IAM::Role": {"AssumeRolePolicyDocument": LAMBDA_TRUST},
     "AWS::Lambda::Alias": {"FunctionName": "f", "FunctionVersion": "1", "Name": "a"},
+    "AWS::Lambda::CodeSigningConfig": {"AllowedPublishers": {"SigningProfileVersionArns": [PROFILE]}},
     "AWS::Lambda::EventInvokeConfig": {"FunctionName": "f", "Qualifier": "1"},
     "AWS::Lambda::Function": {
         "Code": {"ZipFile": "x = 1"},
@@ -106,7 +108,15 @@ async def _surroundings(bench) -> None:
 def _there(bench) -> dict[str, set[str]]:
     """Return the names of all that there is, by kind."""
     view = bench.control.state.view
-    flat = ("buckets", "functions", "managed_policies", "parameters", "repositories", "roles")
+    flat = (
+        "buckets",
+        "functions",
+        "managed_policies",
+        "parameters",
+        "repositories",
+        "roles",
+        "signing_configs",
+    )
     of_functions = ("aliases", "event_invoke_configs", "layer_policies", "policies", "urls", "versions")
     return {name: set(getattr(view, name)) for name in flat} | {
         name: {f"{key}:{part}" for key, parts in getattr(view, name).items() for part in parts}

@@ -200,3 +200,41 @@ def test_functions_elsewhere(tmp_path, run):
                 assert caught.value.code == "InvalidRequest"
 
     run(main())
+
+
+def test_code_signing(tmp_path, run):
+    """Whose code functions may have is said, changed, and said of functions."""
+
+    async def main():
+        async with open_bench(tmp_path) as bench:
+            kind, context = TYPES["AWS::Lambda::CodeSigningConfig"], bench.context()
+            profiles = [f"arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/{x * 10}" for x in "ab"]
+            first, second = (
+                {"AllowedPublishers": {"SigningProfileVersionArns": [each]}} for each in profiles
+            )
+            first |= {"Description": "d", "Tags": [{"Key": "k", "Value": "v"}]}
+            first |= {"CodeSigningPolicies": {"UntrustedArtifactOnDeployment": "Enforce"}}
+            made = await kind.create(context, first)
+            assert set(made.attributes) == kind.attributes
+            (config,) = bench.control.state.view.signing_configs.values()
+            assert (config.arn, config.tags) == (made.physical_id, {**context.tags, "k": "v"})
+            assert await kind.update(context, made.physical_id, first, second) == made
+            found = await bench.call("lambda", "GetCodeSigningConfig", CodeSigningConfigArn=made.physical_id)
+            found = found["CodeSigningConfig"]
+            assert found["AllowedPublishers"] == second["AllowedPublishers"]
+            assert not found.get("Description")
+            assert found["CodeSigningPolicies"] == {"UntrustedArtifactOnDeployment": "Warn"}
+            function = TYPES["AWS::Lambda::Function"]
+            plain = await bench.function("f")
+            signed = {**plain, "CodeSigningConfigArn": made.physical_id}
+            await function.update(bench.context("f"), "f", plain, signed)
+            of = await bench.call("lambda", "GetFunctionCodeSigningConfig", FunctionName="f")
+            assert of["CodeSigningConfigArn"] == made.physical_id
+            with pytest.raises(CallFailed, match="is in use"):
+                await kind.delete(context, made.physical_id, second)
+            await function.update(bench.context("f"), "f", signed, plain)
+            for _ in range(2):
+                await kind.delete(context, made.physical_id, second)
+            assert not bench.control.state.view.signing_configs
+
+    run(main())

@@ -11,6 +11,7 @@ from remora.iac.types.lambda_access import PERMISSION, URL
 from remora.iac.types.lambda_events import EVENT_INVOKE_CONFIG
 from remora.iac.types.lambda_functions import FUNCTION
 from remora.iac.types.lambda_layers import LAYER_VERSION, LAYER_VERSION_PERMISSION
+from remora.iac.types.lambda_signing import CODE_SIGNING_CONFIG
 from remora.iac.types.lambda_versions import ALIAS, VERSION
 from remora.iac.types.logs import LOG_GROUP
 from remora.iac.types.others import KMS_ALIAS, KMS_KEY, METADATA, WAIT_CONDITION_HANDLE
@@ -32,6 +33,7 @@ TYPES: Final[Mapping[str, ResourceType]] = {
     "AWS::KMS::Alias": KMS_ALIAS,
     "AWS::KMS::Key": KMS_KEY,
     "AWS::Lambda::Alias": ALIAS,
+    "AWS::Lambda::CodeSigningConfig": CODE_SIGNING_CONFIG,
     "AWS::Lambda::EventInvokeConfig": EVENT_INVOKE_CONFIG,
     "AWS::Lambda::Function": FUNCTION,
     "AWS::Lambda::LayerVersion": LAYER_VERSION,
