@@ -154,6 +154,8 @@ def test_json_and_yaml_give_the_same():
         ("a: 1\nb: !!bool b", "YAML not well-formed. (line 2, column 4)"),
         ("? [a]\n: b", "YAML not well-formed. (line 1, column 3)"),
         ("a: \x00", "YAML not well-formed."),
+        ("%TAG !a! tag:x\n---\na: 1", "YAML not well-formed."),
+        ("%YAML 1.1\n%TAG\t!a! tag:x\n---\na: 1", "YAML not well-formed."),
         ("a: &x [1]\nb: *x", "YAML aliases are not allowed in CloudFormation templates"),
         ("a: " + "[" * 5000, "more than 100 levels are not supported."),
         (RESOURCES + "Metadata: {A: {B: [1, null]}}", "[/Metadata/A/B/1] 'null' values are not allowed in"),
@@ -211,6 +213,9 @@ def test_a_nest_of_aliases_is_refused_at_once():
         '"',
         "a: |\n",
         "%Y",
+        "[x, ",
+        "a: {}\n",
+        "%TAG !a! x\n",
         "#",
         "\t",
         "\ufeff",
@@ -222,6 +227,12 @@ def test_monotonous_text_is_refused_soon(part):
     begun = time.perf_counter()
     assert refused(read_template, text)
     assert time.perf_counter() - begun < 10
+
+
+def test_an_error_is_shorter_than_its_template():
+    told = refused(read_template, "".join(f"section{number}: 1\n" for number in range(50_000)))
+    assert told.startswith("Invalid template property or properties [section0, section1, ")
+    assert len(told) < 5_000
 
 
 @pytest.mark.parametrize("text", ["x" * 1_000_001, "é" * 500_001, "\ud800" * 400_000])

@@ -51,6 +51,8 @@ _FLOAT: Final = re.compile(
     r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?)"
 )
 _BASES: Final = {"binary": 2, "octal": 8, "decimal": 10, "hex": 16}
+_DECLARED_TAG: Final = re.compile(r"(?:^|[\r\n\u0085\u2028\u2029])%TAG[ \t]")
+_MESSAGE_MAX: Final = 4_096  # characters
 _DIGITS_MAX: Final = 100  # a longer number is text to everyone who reads it
 
 _SHORT: Final = {"!Ref": "Ref", "!Condition": "Condition"} | {
@@ -104,8 +106,9 @@ def read_template(text: str) -> dict[str, Any]:
 
 
 def invalid(message: str) -> ServiceError:
-    """Make the error that says what is wrong with a template."""
-    return ServiceError("ValidationError", message)
+    """Make the error that says what is wrong with a template, which may be very much."""
+    brief = message if len(message) <= _MESSAGE_MAX else f"{message[:_MESSAGE_MAX]}…"
+    return ServiceError("ValidationError", brief)
 
 
 def transforms(document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -203,6 +206,9 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _read_yaml(text: str) -> Any:
+    # libyaml compares each tag that is declared to all others, and holds up the whole node meanwhile.
+    if _DECLARED_TAG.search(text):
+        raise invalid("Template format error: YAML not well-formed.")
     try:
         events = _Events(text)
         events.expect(yaml.StreamStartEvent)
@@ -225,6 +231,7 @@ class _Events:
     def __init__(self, text: str) -> None:
         self._events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
         self._next: Any = None
+        self._left = limits.TEMPLATE_VALUES_MAX
 
     def peek(self) -> Any:
         """Return the next event and leave it there."""
@@ -235,6 +242,9 @@ class _Events:
     def take(self) -> Any:
         """Take the next event."""
         event, self._next = self.peek(), None
+        self._left -= 1
+        if self._left < 0:
+            raise invalid(f"Template format error: more than {limits.TEMPLATE_VALUES_MAX} values.")
         return event
 
     def expect(self, kind: type) -> Any:

@@ -77,6 +77,7 @@ EXTENSIONS_MAX: Final = 10  # "Using the Lambda Extensions API": external and in
 TEMPLATE_BYTES_MAX: Final = 1_000_000  # CloudFormation: in an S3 object; observed in the error text
 TEMPLATE_BODY_BYTES_MAX: Final = 51_200  # CloudFormation: a template in a request
 TEMPLATE_DEPTH_MAX: Final = 100  # own: levels of maps and lists; a policy in a role has about twelve
+TEMPLATE_VALUES_MAX: Final = 250_000  # own: keys and values of a template in YAML, each takes microseconds
 TEMPLATE_NODES_MAX: Final = 1_000_000  # own: values of a template whose loops have been written out
 TEMPLATE_COPIES_MAX: Final = 10_000_000  # own: characters, and tens of values, that its functions may make
 TEMPLATE_DESCRIPTION_BYTES_MAX: Final = 1_024  # CloudFormation
