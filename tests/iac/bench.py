@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections import defaultdict
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,8 @@ class Bench:
         self.runtimes = FakeRuntimes()
         self.caller: Caller | None = None
         self.calls_made: list[tuple[str, Mapping[str, Any]]] = []
+        self.waited: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        """By operation: set as soon as somebody waits for what it describes."""
 
     async def call(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
         """Call an operation as the one who deploys."""
@@ -63,6 +67,7 @@ class Bench:
         self, service: str, operation: str, request: Mapping[str, Any], is_done: Callable[[Any], bool]
     ) -> dict[str, Any]:
         self.calls_made.append((operation, request))
+        self.waited[operation].set()
         return await self.calls.until(self.caller, service, operation, request, is_done)
 
     def operations(self) -> list[str]:

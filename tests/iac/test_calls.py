@@ -181,8 +181,7 @@ def test_waiting_ends_with_the_change(tmp_path, run):
         async with open_bench(tmp_path) as bench:
             bench.runtimes.gate.clear()
             creation = asyncio.ensure_future(bench.function("f"))
-            while "GetFunctionConfiguration" not in bench.operations():
-                await asyncio.wait([creation], timeout=0.01)
+            await bench.waited["GetFunctionConfiguration"].wait()
             assert not creation.done()
             bench.runtimes.gate.set()
             await creation

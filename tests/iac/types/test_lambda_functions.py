@@ -214,8 +214,7 @@ def test_cancelled_creation(tmp_path, run):
         async with open_bench(tmp_path) as bench:
             bench.runtimes.gate.clear()
             creation = asyncio.ensure_future(FUNCTION.create(bench.context("f"), PLAIN))
-            while "GetFunctionConfiguration" not in bench.operations():
-                await asyncio.wait([creation], timeout=0.01)
+            await bench.waited["GetFunctionConfiguration"].wait()
             creation.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await creation

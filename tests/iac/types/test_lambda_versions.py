@@ -79,9 +79,9 @@ def test_version_that_is_provisioned(tmp_path, run):
             assert caught.value.code == "NotStabilized"
             assert not bench.control.state.view.versions.get("f")
             assert not bench.control.state.view.provisioned.get("f")
+            bench.waited.clear()
             creation = asyncio.ensure_future(VERSION.create(bench.context(), properties))
-            while "GetProvisionedConcurrencyConfig" not in bench.operations():
-                await asyncio.wait([creation], timeout=0.01)
+            await bench.waited["GetProvisionedConcurrencyConfig"].wait()
             assert not creation.done()
             bench.provisioning.become("f", "2", READY)
             assert (await creation).physical_id == f"{ARN}:function:f:2"
