@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.iac.bench import LAMBDA_TRUST, open_bench
 
+from remora.control.callers import Caller
 from remora.iac.calls import CallFailed
 from remora.iac.types.table import TYPES
 
@@ -83,6 +86,25 @@ def test_half_a_role(tmp_path, run):
             with pytest.raises(CallFailed, match="Role with name r already exists"):
                 await ROLE.create(bench.context("r"), properties)
             assert list(bench.control.state.view.roles) == ["r"]
+
+    run(main())
+
+
+def test_half_a_role_that_may_not_be_removed(tmp_path, run):
+    """Who may make a role but not delete one is told what stays."""
+
+    async def main():
+        async with open_bench(tmp_path, asks_for_keys=True) as bench:
+            may = {"Statement": [{"Effect": "Allow", "Action": "iam:CreateRole", "Resource": "*"}]}
+            arn = "arn:aws:iam::000000000000:user/maker"
+            bench.caller = Caller(arn, policies=(json.dumps(may),))
+            properties = {"AssumeRolePolicyDocument": LAMBDA_TRUST, "ManagedPolicyArns": [BASIC]}
+            with pytest.raises(CallFailed) as caught:
+                await ROLE.create(bench.context("r"), properties)
+            first, stays = caught.value.message.split(" What was made before could not be removed: ")
+            assert f"{arn} is not authorized to perform: iam:AttachRolePolicy" in first
+            assert "is not authorized to perform: iam:DeleteRole" in stays
+            assert str(caught.value).endswith(f"Status Code: 403, Request ID: {caught.value.request_id})")
 
     run(main())
 

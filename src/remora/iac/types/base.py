@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -187,15 +187,23 @@ async def undoing(undo: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
     Undo what was made if a call in the block fails.
 
     Args:
-        undo: Removes it; its own failure is passed over, so that the first one is told.
+        undo: Removes it.
+
+    Raises:
+        CallFailed: The first failure; its text says so if what was made could not be removed.
 
     **Cancellation:** nothing is undone: only a node that stops cancels, and it goes on with the stack later.
     """
     try:
         yield
-    except CallFailed:
-        with suppress(CallFailed):
+    except CallFailed as error:
+        try:
             await undo()
+        except CallFailed as another:
+            text = f"{error.message} What was made before could not be removed: {another.message}"
+            raise CallFailed(
+                error.service, error.operation, error.code, text, error.status, request_id=error.request_id
+            ) from error
         raise
 
 

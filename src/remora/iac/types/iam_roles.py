@@ -26,6 +26,7 @@ from remora.iac.types.shapes import DOCUMENT, TEXT, Members
 if TYPE_CHECKING:
     from remora.iac.types.base import Context, Properties
 
+_POLICIES: Final = ("ManagedPolicyArns", "Policies")
 _SESSION_S: Final = 3600
 """Of a role that says nothing of `MaxSessionDuration`."""
 
@@ -39,8 +40,12 @@ async def create(context: Context, properties: Properties) -> Made:
         **chosen(properties, "Path", "Description", "MaxSessionDuration", "PermissionsBoundary"),
     }
     role = (await context.call("iam", "CreateRole", request))["Role"]
-    async with undoing(lambda: delete(context, context.name, properties)):
-        await _give(context, context.name, {}, properties)
+    given: dict[str, list[Any]] = {name: [] for name in _POLICIES}
+    async with undoing(lambda: delete(context, context.name, given)):
+        for name in _POLICIES:
+            for each in properties.get(name) or ():
+                await _give(context, context.name, {}, {name: [each]})
+                given[name].append(each)
     return _made(role)
 
 
