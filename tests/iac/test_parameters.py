@@ -180,7 +180,7 @@ def test_names_and_numbers_of_parameters_have_limits():
 @pytest.mark.slow
 @pytest.mark.parametrize("pattern", [r"(?:(a+)\1)+[bc]", "((a{1000}){1000}){1000}"])
 def test_a_hostile_pattern_is_given_up(pattern):
-    begun = time.perf_counter()
+    begun = time.process_time()
     told = refused(read, {"Type": "String", "AllowedPattern": pattern}, "a" * 4000)
     assert told == "Parameter 'P': its AllowedPattern takes too long, or too much memory."
-    assert time.perf_counter() - begun < 30
+    assert time.process_time() - begun < 30

@@ -85,9 +85,9 @@ def test_circles_are_found_soon():
     names = [f"R{number}" for number in range(500)]
     resources = {name: bucket(DependsOn=names[:number]) for number, name in enumerate(names)}
     resources["R0"] = bucket(DependsOn="R1")
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert refused(compiled, {"Resources": resources}) == "Circular dependency between resources: [R0, R1]"
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_custom_resources_are_known_by_their_prefix_where_there_are_any():
@@ -507,9 +507,9 @@ def test_large_and_deep_values_are_evaluated_soon(function):
         "Conditions": {"C": {"Fn::Equals": ["a", "a"]}},
         "Resources": {"A": bucket(), "B": bucket(Properties={"V": value})},
     }
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert _run(document) == "ValidationError"
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10
 
 
 @pytest.mark.slow

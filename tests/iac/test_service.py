@@ -8,6 +8,8 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 
+pytestmark = pytest.mark.slow
+
 ROLE = {
     "Type": "AWS::IAM::Role",
     "Properties": {
