@@ -86,8 +86,25 @@ def test_refusals(tmp_path, run, call, expected):
     run(main())
 
 
+def test_half_an_answer_is_none(tmp_path, run):
+    """An answer that breaks off is a failure of the service."""
+
+    async def main():
+        async with open_bench(tmp_path) as bench:
+            await bench.call("s3", "CreateBucket", Bucket="bucket")
+            await bench.call("s3", "PutObject", Bucket="bucket", Key="k", Body=b"content")
+            blob = bench.control.artifacts.blob(bench.control.state.view.objects["bucket"]["k"].digest)
+            blob.unlink()
+            blob.write_bytes(b"con")
+            with pytest.raises(CallFailed) as caught:
+                await bench.call("s3", "GetObject", Bucket="bucket", Key="k")
+            assert (caught.value.code, caught.value.status) == ("InternalFailure", 0)
+
+    run(main())
+
+
 def test_a_failure_within_is_no_secret(tmp_path, run):
-    """An answer that never came complete is a failure of the service."""
+    """What goes wrong within a service is a failure of the service."""
 
     async def main():
         async with open_bench(tmp_path) as bench:

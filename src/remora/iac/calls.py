@@ -132,7 +132,7 @@ class Calls:
         await exchange.answered()
         reply = _read(wire, model, exchange)
         facts = reply.pop("ResponseMetadata", {})
-        if exchange.status < 300:
+        if 200 <= exchange.status < 300:
             return reply
         error = reply.get("Error", {})
         raise CallFailed(

@@ -65,7 +65,8 @@ async def create(context: Context, properties: Properties) -> Made:
     await context.call("lambda", "CreateFunction", request)
     async with undoing(lambda: delete(context, context.name, properties)):
         configuration = await settled(context, context.name)
-        await _set_aside(context, {}, properties)
+        told = chosen(properties, "CodeSigningConfigArn")
+        await _set_aside(context, context.name, told, properties)
     return _made(context.name, configuration)
 
 
@@ -84,7 +85,7 @@ async def update(context: Context, physical_id: str, former: Properties, propert
             settings["LoggingConfig"] = _logging(physical_id, settings["LoggingConfig"])
         await context.call("lambda", "UpdateFunctionConfiguration", {**of, **_renamed(settings)})
         await settled(context, physical_id)
-    await _set_aside(context, former, properties, physical_id)
+    await _set_aside(context, physical_id, former, properties)
     await _tag(context, physical_id, former, properties)
     return _made(physical_id, await context.call("lambda", "GetFunctionConfiguration", of))
 
@@ -126,27 +127,23 @@ def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {_RENAMED.get(name, name): value for name, value in settings.items()}
 
 
-async def _set_aside(
-    context: Context, former: Properties, properties: Properties, physical_id: str = ""
-) -> None:
+async def _set_aside(context: Context, name: str, former: Properties, properties: Properties) -> None:
     """Set what is no part of a function's configuration: concurrency, runtime management, loops, signing."""
-    of = {"FunctionName": physical_id or context.name}
-    for name in changed(former, properties, "ReservedConcurrentExecutions"):
-        if properties.get(name) is None:
+    of = {"FunctionName": name}
+    for member in changed(former, properties, "ReservedConcurrentExecutions"):
+        if properties.get(member) is None:
             await context.call("lambda", "DeleteFunctionConcurrency", of)
         else:
-            await context.call("lambda", "PutFunctionConcurrency", {**of, name: properties[name]})
-    for name in changed(former, properties, "RuntimeManagementConfig"):
-        config = properties.get(name) or {"UpdateRuntimeOn": "Auto"}
+            await context.call("lambda", "PutFunctionConcurrency", {**of, member: properties[member]})
+    for member in changed(former, properties, "RuntimeManagementConfig"):
+        config = properties.get(member) or {"UpdateRuntimeOn": "Auto"}
         await context.call("lambda", "PutRuntimeManagementConfig", {**of, **config})
-    for name in changed(former, properties, "RecursiveLoop"):
-        loop = {name: properties.get(name) or "Terminate"}
+    for member in changed(former, properties, "RecursiveLoop"):
+        loop = {member: properties.get(member) or "Terminate"}
         await context.call("lambda", "PutFunctionRecursionConfig", {**of, **loop})
-    if not physical_id:
-        return  # CreateFunction has been told
-    for name in changed(former, properties, "CodeSigningConfigArn"):
-        if properties.get(name):
-            await context.call("lambda", "PutFunctionCodeSigningConfig", {**of, name: properties[name]})
+    for member in changed(former, properties, "CodeSigningConfigArn"):
+        if properties.get(member):
+            await context.call("lambda", "PutFunctionCodeSigningConfig", {**of, member: properties[member]})
         else:
             await context.call("lambda", "DeleteFunctionCodeSigningConfig", of)
 
