@@ -164,10 +164,11 @@ def test_conditions_name_each_other_and_choose():
             "IsProd": {"Fn::Equals": [{"Ref": "Stage"}, "prod"]},
             "IsBig": {"Fn::Equals": [{"Fn::FindInMap": ["Of", {"Ref": "Stage"}, "Big"]}, "true"]},
             "Neither": {"Fn::Not": [{"Fn::Or": [{"Condition": "Both"}, {"Fn::Equals": ["a", "a"]}]}]},
+            "Wrapped": {"Fn::Not": [{"Condition": {"Condition": "Neither"}}]},
             "IsThree": {"Fn::Equals": [{"Ref": "Count"}, 3]},
         },
         "Resources": {
-            "A": bucket(Condition="Both", DependsOn="B"),
+            "A": bucket(Condition="Wrapped", DependsOn="B"),
             "B": bucket(Condition="Neither"),
             "C": bucket(Properties={"V": {"Fn::If": ["IsThree", 1, {"Ref": "B"}]}}),
         },
@@ -333,6 +334,7 @@ def test_a_dynamic_reference_is_replaced(value, expected):
         ),
         ("{{resolve:ssm:}}", "Incorrect format is used in the following SSM reference: [{{resolve:ssm:}}]"),
         ("{{resolve:nothing:a}}", "Incorrect format is used in the following SSM reference"),
+        ({"Fn::Sub": "{{resolve:secretsmanager:${A}::p}}"}, "references to secretsmanager are not supported"),
         ({"Fn::Sub": "{{resolve:ssm:/${A}}}"}, "Incorrect format is used in the following SSM reference"),
     ],
 )

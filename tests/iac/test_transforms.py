@@ -108,6 +108,37 @@ def test_a_loop_writes_resources_outputs_and_conditions():
     }
 
 
+def test_functions_may_give_the_names_that_are_referred_to():
+    made = looped(
+        {
+            "Parameters": {"Which": {"Type": "String", "Default": "A"}},
+            "Outputs": {
+                "Fn::ForEach::All": [
+                    "Property",
+                    ["Arn", "Name"],
+                    {"O${Property}": {"Value": {"Fn::GetAtt": [{"Ref": "Which"}, {"Ref": "Property"}]}}},
+                ],
+                "Id": {"Value": {"Ref": {"Fn::Sub": "${Which}"}}},
+                "Plain": {"Value": {"Fn::GetAtt": ["A", {"Fn::Sub": "${Which}rn"}]}},
+            },
+        }
+    )
+    assert {name: output["Value"] for name, output in made["Outputs"].items()} == {
+        "OArn": {"Fn::GetAtt": ["A", "Arn"]},
+        "OName": {"Fn::GetAtt": ["A", "Name"]},
+        "Id": {"Ref": "A"},
+        "Plain": {"Fn::GetAtt": ["A", "Arn"]},
+    }
+
+
+def test_what_transforms_make_is_a_template_too():
+    # What is kept is read again, so that it has to be what a template may be.
+    body = {"R${N}": bucket(Properties={"V": "x" * 950})}
+    loop = {"Fn::ForEach::L": ["N", [str(number) for number in range(990)], body]}
+    template = {"Transform": LANGUAGE, "Resources": loop, "Metadata": {"M": ["y" * 1000] * 100}}
+    assert "may not exceed 1000000 bytes in size after its transforms" in refused(expanded, template)
+
+
 def test_loops_nest_and_their_collections_come_from_mappings_and_parameters():
     made = looped(
         {
@@ -161,8 +192,8 @@ def test_the_functions_of_the_language_may_depend_on_resources():
         (["${I}", ["a"], {}], "the identifier must be an alphanumeric string"),
         (["I", "a", {}], "the collection must be a list of strings"),
         (["I", [["a"]], {}], "the collection must be a list of strings"),
-        (["I", {"Ref": "A"}, {}], "the collection may refer to parameters only, not to A"),
-        (["I", {"Fn::ImportValue": "a"}, {}], "the collection may not depend on the export a"),
+        (["I", {"Ref": "A"}, {}], "names and collections may refer to parameters only, not to A"),
+        (["I", {"Fn::ImportValue": "a"}, {}], "names and collections may not depend on the export a"),
         (["I", ["a"], []], "the fragment must be an object"),
         (["I", ["a", "b"], {"Same": bucket()}], "Same is defined by more than one turn"),
         (["I", ["a"], {"A": bucket()}], "A is defined twice by Fn::ForEach."),

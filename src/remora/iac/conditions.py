@@ -89,8 +89,9 @@ def _decide(condition: Any, scope: Scope) -> bool:
             # Each is decided, so that a mistake in one is found whatever the others say.
             results = [_decide(each, scope) for each in _several(argument, name)]
             return all(results) if name == "Fn::And" else any(results)
-        if name == "Condition" and isinstance(argument, str):
-            return scope.condition(argument, "Condition")
+        if name == "Condition":
+            # SAM's translator wraps the conditions of event destinations twice.
+            return scope.condition(argument, name) if isinstance(argument, str) else _decide(argument, scope)
     raise invalid(
         "Template format error: Conditions can only be boolean operations on parameters and other conditions"
     )

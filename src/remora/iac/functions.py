@@ -143,7 +143,8 @@ def _postpone(name: str, argument: Any) -> Any:
 
 
 def _no_transform(argument: Any) -> str:
-    name = argument.get("Name") if isinstance(argument, dict) else argument
+    first = argument[0] if isinstance(argument, list) and argument else argument
+    name = first.get("Name") if isinstance(first, dict) else first
     return f"No transform named {str(name)[:128]} found."
 
 

@@ -1,5 +1,5 @@
 """
-The transform AWS::LanguageExtensions: its loops are written out.
+The transform AWS::LanguageExtensions: its loops are written out, and names that functions give are evaluated.
 
 What else it brings, `Fn::Length`, `Fn::ToJsonString` and the default value of `Fn::FindInMap`, are functions
 like all others, and are evaluated with them: they may depend on resources, loops may not.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from remora.iac.conditions import known
 from remora.iac.functions import evaluate
 from remora.iac.parameters import items_of, read_declarations
-from remora.iac.reading import invalid
+from remora.iac.reading import LANGUAGE, invalid
 from remora.iac.scope import Scope, text_of
 from remora.spec import limits
 
@@ -63,11 +63,13 @@ def _scope(document: Mapping[str, Any], parameters: Mapping[str, str], region: s
         declared = declarations.get(name)
         value = None if declared is None else parameters.get(name, declared.default)
         if declared is None or value is None or attribute is not None:
-            raise invalid(f"Fn::ForEach: the collection may refer to parameters only, not to {name[:64]}")
+            raise invalid(
+                f"{LANGUAGE}: names and collections may refer to parameters only, not to {name[:64]}"
+            )
         return items_of(value) if declared.is_list else value
 
     def refuse_import(name: str) -> Any:
-        raise invalid(f"Fn::ForEach: the collection may not depend on the export {name[:64]}")
+        raise invalid(f"{LANGUAGE}: names and collections may not depend on the export {name[:64]}")
 
     return Scope(refer, known({}), document.get("Mappings", {}), refuse_import, region)
 
@@ -99,7 +101,18 @@ class _Loops:
                         f"Template format error: [{path}] {name[:64]} is defined twice by Fn::ForEach."
                     )
                 written[name] = each
-        return written
+        return self._named(written)
+
+    def _named(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Evaluate what names the resource that `Ref` or `Fn::GetAtt` is about, where a function gives it."""
+        if len(value) != 1:
+            return value
+        ((name, argument),) = value.items()
+        if name == "Ref" and isinstance(argument, dict):
+            return {name: evaluate(argument, self.scope)}
+        if name == "Fn::GetAtt" and isinstance(argument, list):
+            return {name: [evaluate(each, self.scope) for each in argument]}
+        return value
 
     def _turns(self, key: str, loop: Any, path: str, nested: int) -> dict[str, Any]:
         identifier, collection, body = _parts(key, loop, path)

@@ -289,12 +289,9 @@ def _replace_dynamic(value: Any, ssm: Callable[[str], str | None], budget: Budge
         return value
 
     def fetch(found: re.Match[str]) -> str:
-        service = found[1].partition(":")[0]
-        if service in {"ssm-secure", "secretsmanager"}:
-            raise invalid(f"Dynamic references to {service} are not supported: [{found[0][:256]}]")
         reference = _DYNAMIC_SSM.fullmatch(found[1])
         if reference is None:
-            raise _bad_dynamic(found[0])
+            raise _bad_dynamic(found[1], found[0])
         fetched = ssm(reference[1])
         if fetched is None:
             raise invalid(
@@ -306,11 +303,14 @@ def _replace_dynamic(value: Any, ssm: Callable[[str], str | None], budget: Budge
     # One that is left open has its end in what a resource gives; none may depend on that.
     opening = _DYNAMIC.sub("", value).find(_OPENING)
     if opening >= 0:
-        raise _bad_dynamic(value)
+        raise _bad_dynamic(value.rpartition(_OPENING)[2], value)
     return _DYNAMIC.sub(fetch, value)
 
 
-def _bad_dynamic(text: str) -> Exception:
+def _bad_dynamic(reference: str, text: str) -> Exception:
+    service = reference.partition(":")[0]
+    if service in {"ssm-secure", "secretsmanager"}:
+        return invalid(f"Dynamic references to {service} are not supported: [{text[:256]}]")
     return invalid(f"Incorrect format is used in the following SSM reference: [{text[:256]}]")
 
 

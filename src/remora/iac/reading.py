@@ -97,7 +97,7 @@ def read_template(text: str) -> dict[str, Any]:
     document = _read_json(text) if text.lstrip()[:1] == "{" else _read_yaml(text)
     if not isinstance(document, dict):
         raise invalid("Template format error: unsupported structure.")
-    _check_values(document)
+    check_values(document)
     check_sections(document)
     used = language_of(document)
     if used is not None and LANGUAGE not in transforms(document):
@@ -384,8 +384,13 @@ def _too_deep() -> ServiceError:
     return invalid(f"Template format error: more than {limits.TEMPLATE_DEPTH_MAX} levels are not supported.")
 
 
-def _check_values(document: dict[str, Any]) -> None:
-    """Refuse nulls, text that is none, and depth."""
+def check_values(document: Mapping[str, Any]) -> None:
+    """
+    Check every value of a document.
+
+    Raises:
+        ServiceError: ValidationError: a null, text that is none, or too much depth.
+    """
     level: list[tuple[tuple[Any, ...], Any]] = [((), document)]
     for _ in range(limits.TEMPLATE_DEPTH_MAX + 1):
         level = [

@@ -14,8 +14,18 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from remora.iac.language import write_out
-from remora.iac.reading import LANGUAGE, SERVERLESS, check_sections, invalid, language_of, transforms
+from remora.iac.reading import (
+    LANGUAGE,
+    SERVERLESS,
+    check_sections,
+    check_values,
+    invalid,
+    language_of,
+    transforms,
+)
 from remora.spec import limits
 
 if TYPE_CHECKING:
@@ -31,6 +41,7 @@ _QUIET: Final = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
+_encode: Final = msgspec.json.Encoder().encode
 _APPLICATION: Final = "AWS::Serverless::Application"
 _SAID_BYTES: Final = 2_000
 
@@ -85,7 +96,12 @@ async def expand(
             expanded = await _translate({**expanded, "Transform": SERVERLESS}, parameters, region)
     if LANGUAGE in names and language_of(expanded):
         expanded["Transform"] = LANGUAGE
+    check_values(expanded)
     check_sections(expanded)
+    if len(_encode(expanded)) > limits.TEMPLATE_BYTES_MAX:
+        raise invalid(
+            f"Template may not exceed {limits.TEMPLATE_BYTES_MAX} bytes in size after its transforms."
+        )
     return expanded
 
 
