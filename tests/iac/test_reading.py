@@ -191,6 +191,17 @@ def test_globals_are_a_section_of_serverless_templates_only():
     assert transforms(read_template(text)) == ("AWS::Serverless-2016-10-31",)
 
 
+def test_nulls_are_for_transforms_only():
+    text = "Resources: {A: {Type: 'AWS::S3::Bucket', Events: null}}\nTransform: AWS::Serverless-2016-10-31\n"
+    assert read_template(text)["Resources"]["A"]["Events"] is None
+    assert "[/Outputs/A] 'null' values are not allowed in templates" in refused(
+        read_template, text + "Outputs: {A: null}"
+    )
+    assert "[/Resources] The Resources section must be an object." in refused(
+        read_template, "Resources:\nTransform: AWS::Serverless-2016-10-31\n"
+    )
+
+
 def test_a_nest_of_aliases_is_refused_at_once():
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30)]

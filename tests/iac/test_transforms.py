@@ -311,6 +311,17 @@ def test_mistakes_are_told_in_sams_words():
     assert "Resource with id [G] is invalid. " in told
 
 
+@pytest.mark.slow
+def test_nulls_are_what_the_translator_makes_of_them():
+    function = {
+        "Type": "AWS::Serverless::Function",
+        "Properties": {**FUNCTION, "Events": None, "Layers": None},
+    }
+    assert "Events" not in expanded(serverless({"F": function}))["Resources"]["F"]["Properties"]
+    told = refused(expanded, serverless({"F": function, "B": bucket(Properties={"Tags": None})}))
+    assert told == "[/Resources/B/Properties/Tags] 'null' values are not allowed in templates"
+
+
 def test_nested_applications_are_refused_before_anybody_is_asked():
     resources = {"A": {"Type": "AWS::Serverless::Application", "Properties": {"Location": "s3://a/b"}}}
     assert refused(expanded, serverless(resources)).endswith("[AWS::Serverless::Application]")

@@ -97,7 +97,10 @@ def read_template(text: str) -> dict[str, Any]:
     document = _read_json(text) if text.lstrip()[:1] == "{" else _read_yaml(text)
     if not isinstance(document, dict):
         raise invalid("Template format error: unsupported structure.")
-    check_values(document)
+    # What a transform reads may hold nulls; what it makes of them may not.
+    lenient = ("Resources", "Globals") if "Transform" in document else ()
+    check_values({name: section for name, section in document.items() if name not in lenient})
+    check_values({name: document[name] for name in lenient if name in document}, allows_null=True)
     check_sections(document)
     used = language_of(document)
     if used is not None and LANGUAGE not in transforms(document):
@@ -384,9 +387,13 @@ def _too_deep() -> ServiceError:
     return invalid(f"Template format error: more than {limits.TEMPLATE_DEPTH_MAX} levels are not supported.")
 
 
-def check_values(document: Mapping[str, Any]) -> None:
+def check_values(document: Mapping[str, Any], *, allows_null: bool = False) -> None:
     """
     Check every value of a document.
+
+    Args:
+        document: As it was read, or a part of it.
+        allows_null: Whether nulls are values here.
 
     Raises:
         ServiceError: ValidationError: a null, text that is none, or too much depth.
@@ -397,17 +404,17 @@ def check_values(document: Mapping[str, Any]) -> None:
             ((path, key), child)
             for path, value in level
             for key, child in (value.items() if isinstance(value, dict) else enumerate(value))
-            if _is_open(path, key, child)
+            if _is_open(path, key, child, allows_null=allows_null)
         ]
         if not level:
             return
     raise _too_deep()
 
 
-def _is_open(path: tuple[Any, ...], key: str | int, value: Any) -> bool:
+def _is_open(path: tuple[Any, ...], key: str | int, value: Any, *, allows_null: bool) -> bool:
     if isinstance(key, str):
         _check_text(key)
-    if value is None:
+    if value is None and not allows_null:
         raise invalid(f"[{_pointer((path, key))}] 'null' values are not allowed in templates")
     if isinstance(value, str):
         _check_text(value)
