@@ -81,6 +81,7 @@ def test_what_goes_round_in_circles_is_named_and_nothing_else():
     assert told == "Circular dependency between resources: [A]"
 
 
+@pytest.mark.slow
 def test_circles_are_found_soon():
     names = [f"R{number}" for number in range(500)]
     resources = {name: bucket(DependsOn=names[:number]) for number, name in enumerate(names)}

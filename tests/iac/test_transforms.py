@@ -208,6 +208,7 @@ def test_a_malformed_loop_is_refused(loop, expected):
         assert expected in refused(expanded, template)
 
 
+@pytest.mark.slow
 def test_loops_do_not_explode():
     body = {"R${A}x${B}x${C}x${D}": bucket()}
     for name in "DCBA":
