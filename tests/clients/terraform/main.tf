@@ -51,12 +51,15 @@ resource "aws_iam_role_policy_attachment" "logs" {
   policy_arn = "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 }
 
-resource "aws_iam_role_policy" "parameter" {
-  name = "parameter"
+resource "aws_iam_role_policy" "hello" {
+  name = "hello"
   role = aws_iam_role.hello.id
   policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = [{ Effect = "Allow", Action = "ssm:GetParameter", Resource = aws_ssm_parameter.greeting.arn }]
+    Version = "2012-10-17"
+    Statement = [
+      { Effect = "Allow", Action = "ssm:GetParameter", Resource = aws_ssm_parameter.greeting.arn },
+      { Effect = "Allow", Action = "lambda:InvokeFunction", Resource = aws_lambda_function.other.arn }
+    ]
   })
 }
 
@@ -176,6 +179,7 @@ resource "aws_lambda_function_event_invoke_config" "live" {
       destination = aws_lambda_function.other.arn
     }
   }
+  depends_on = [aws_iam_role_policy.hello]
 }
 
 resource "aws_lambda_provisioned_concurrency_config" "live" {
