@@ -80,6 +80,8 @@ class Provisioning:
     def status(self, function: str, qualifier: str) -> ProvisionedStatus:
         return ProvisionedStatus("READY", 1, 1)
 
+    def subscribe(self, listener: Callable[[], object]) -> None: ...
+
 
 class Node:
     """A control plane whose background work is awaited when asked."""

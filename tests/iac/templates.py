@@ -7,9 +7,9 @@ import json
 import pytest
 
 from remora.control.services.neighbour import ServiceError
-from remora.iac.parameters import read_parameters
-from remora.iac.program import compile_program
-from remora.iac.reading import read_template
+from remora.iac.templates.parameters import read_parameters
+from remora.iac.templates.program import compile_program
+from remora.iac.templates.reading import read_template
 
 PSEUDO = {
     "AWS::AccountId": "123456789012",

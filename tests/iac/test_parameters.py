@@ -7,7 +7,13 @@ from decimal import Decimal
 
 import pytest
 
-from remora.iac.parameters import Declaration, Parameter, items_of, read_declarations, read_parameters
+from remora.iac.templates.parameters import (
+    Declaration,
+    Parameter,
+    items_of,
+    read_declarations,
+    read_parameters,
+)
 
 from .templates import STORED, bucket, compiled, refused
 

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remora.control.services.neighbour import ServiceError
-from remora.iac.checks import check_template
-from remora.iac.parameters import Parameter, read_parameters
-from remora.iac.program import UNKNOWN, compile_program, resolve
-from remora.iac.reading import check_sections
+from remora.iac.templates.checks import check_template
+from remora.iac.templates.parameters import Parameter, read_parameters
+from remora.iac.templates.program import UNKNOWN, compile_program, resolve
+from remora.iac.templates.reading import check_sections
 
 from .templates import PSEUDO, TYPES, bucket, compiled, refused
 

@@ -8,8 +8,8 @@ from textwrap import dedent
 
 import pytest
 
-from remora.iac import reading
-from remora.iac.reading import read_template, transforms
+from remora.iac.templates import reading
+from remora.iac.templates.reading import read_template, transforms
 from remora.spec import limits
 
 from .templates import refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
@@ -222,6 +223,27 @@ def test_a_change_set_is_made_executed_and_found_empty(stacks):
         "first",
         "more",
     ]
+
+
+def test_a_change_set_is_executed_once(stacks):
+    stacks.create_change_set(
+        StackName="once", ChangeSetName="c", ChangeSetType="CREATE", TemplateBody=json.dumps(BUCKET)
+    )
+
+    def execute(_):
+        try:
+            stacks.execute_change_set(StackName="once", ChangeSetName="c")
+        except ClientError as error:
+            return error.response["Error"]["Code"]
+        return ""
+
+    with ThreadPoolExecutor(4) as threads:
+        told = sorted(threads.map(execute, range(4)))
+    assert told[0] == ""
+    assert set(told[1:]) <= {"InvalidChangeSetStatus", "ValidationError", "AlreadyExistsException"}
+    assert described(stacks, "once")["StackStatus"] == "CREATE_COMPLETE"
+    events = stacks.describe_stack_events(StackName="once")["StackEvents"]
+    assert [each["ResourceStatus"] for each in events].count("CREATE_COMPLETE") == 2
 
 
 def test_a_replacement_reaches_what_refers_to_it(node, stacks):

@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remora.control.services.neighbour import ServiceError
-from remora.iac import transforms
-from remora.iac.language import write_out
-from remora.iac.parameters import read_parameters
-from remora.iac.program import compile_program
-from remora.iac.reading import LANGUAGE, SERVERLESS, read_template
-from remora.iac.transforms import declared, expand
+from remora.iac.templates import transforms
+from remora.iac.templates.language import write_out
+from remora.iac.templates.parameters import read_parameters
+from remora.iac.templates.program import compile_program
+from remora.iac.templates.reading import LANGUAGE, SERVERLESS, read_template
+from remora.iac.templates.transforms import declared, expand
 
 from .templates import PSEUDO, TYPES, bucket, refused
 
@@ -409,7 +409,7 @@ def test_a_process_that_fails_is_a_validation_error(monkeypatch, words):
     assert told == "Transform AWS::Serverless-2016-10-31 failed without an error message."
 
 
-CONFINED = "import sys; from remora.iac.confinement import confine; confine({}, 300_000_000); {}"
+CONFINED = "import sys; from remora.iac.templates.confinement import confine; confine({}, 300_000_000); {}"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from remora.control.services.neighbour import ServiceError
 from remora.control.state import State
 from remora.iac.engine import Engine
 from remora.iac.preparing import Prepared, digest_of
-from remora.iac.program import OutputPlan, Program, ResourcePlan
+from remora.iac.templates.program import OutputPlan, Program, ResourcePlan
 from remora.iac.types.base import Made, Property
 from remora.resources.names import Place
 from remora.resources.stacks import Stack, Wanted

@@ -18,7 +18,15 @@ from remora.iac.descriptions import describe_change_set, one_page
 from remora.iac.engine import USER, already_exists, template_changes
 from remora.iac.naming import change_set_arn, stack_arn
 from remora.iac.preparing import Prepared, StackName, TransformError, digest_of
-from remora.iac.stacks import check_name, check_updatable, existing, find, find_change_set, invalid
+from remora.iac.stacks import (
+    check_executable,
+    check_name,
+    check_updatable,
+    existing,
+    find,
+    find_change_set,
+    invalid,
+)
 from remora.iac.types.table import TYPES
 from remora.resources.stacks import REVIEW, ChangeSet, Stack, Wanted
 from remora.resources.view import Change
@@ -222,15 +230,12 @@ class ChangeSets:
     async def execute_change_set(self, request: Request, exchange: Exchange) -> Reply:
         """Begin to carry a change set out; the others of the stack are deleted."""
         change_set = self._find(request)
-        if change_set.execution_status != "AVAILABLE":
-            text = (
-                f"ChangeSet [{change_set.change_set_id}] cannot be executed in its current status of "
-                f"[{change_set.status}]"
-            )
-            raise ServiceError("InvalidChangeSetStatus", text)
+        check_executable(change_set)
         stack = self._control.state.view.stacks[change_set.stack_id]
         of = StackName(stack.stack_id, stack.name)
-        prepared = Prepared(change_set.wanted, {}, self._preparation.program_of(change_set.wanted, of))
+        program = await self._preparation.program_of(change_set.wanted, of)
+        stack = self._control.state.view.stacks[change_set.stack_id]
+        prepared = Prepared(change_set.wanted, {}, program)
         on_failure = "DO_NOTHING" if request.get("DisableRollback") else change_set.on_failure
         begun: dict[str, Any] = {
             "on_failure": on_failure or failure_policy(request),

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from remora.control.services.neighbour import ServiceError
-from remora.iac.program import UNKNOWN, resolve
 from remora.iac.rules import attribute_of, check_attribute, differences
+from remora.iac.templates.program import UNKNOWN, resolve
 from remora.resources.stacks import ResourceChange
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from remora.control.context import Control
     from remora.iac.preparing import Prepared
-    from remora.iac.program import Program, ResourcePlan
+    from remora.iac.templates.program import Program, ResourcePlan
     from remora.iac.types.base import ResourceType
     from remora.resources.stacks import Stack, StackResource
 

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from remora.control.services.neighbour import ServiceError
 from remora.iac.book import change_of
-from remora.iac.program import resolve
 from remora.iac.rules import check_exports, text_of
 from remora.iac.steps import StepError
+from remora.iac.templates.program import resolve
 from remora.resources.stacks import Leaving, StackOutput
 from remora.resources.view import Change
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from remora.iac.book import Book
-    from remora.iac.program import Program, ResourcePlan
     from remora.iac.steps import Steps
+    from remora.iac.templates.program import Program, ResourcePlan
     from remora.resources.stacks import Stack, StackResource
     from remora.resources.view import View
 

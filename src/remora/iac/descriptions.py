@@ -13,11 +13,11 @@ import msgspec
 
 from remora.control.services.neighbour import ServiceError
 from remora.control.services.pages import read_token, write_token
-from remora.iac import transforms
 from remora.iac.asking import caller_of
 from remora.iac.preparing import needed_capabilities
-from remora.iac.reading import read_template
 from remora.iac.stacks import existing, find_change_set, invalid
+from remora.iac.templates import transforms
+from remora.iac.templates.reading import read_template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

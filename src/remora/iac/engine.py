@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from remora.control.services.neighbour import ServiceError
 from remora.iac.book import Book, unused_templates
 from remora.iac.deployment import Deployment
-from remora.iac.stacks import check_updatable, existing, find, invalid
+from remora.iac.stacks import check_executable, check_updatable, existing, find, invalid
 from remora.iac.steps import Steps
 from remora.resources.stacks import REVIEW, Stack, TemplateText
 from remora.resources.view import Change
@@ -269,8 +269,15 @@ def template_changes(texts: Mapping[str, str]) -> list[Change]:
 
 
 def _executing(view: View, stack: Stack) -> list[Change]:
-    """Return what becomes of a stack's change sets when one is executed, or it is changed without."""
+    """
+    Return what becomes of a stack's change sets when one is executed, or it is changed without.
+
+    Raises:
+        ServiceError: InvalidChangeSetStatus if that one was executed already.
+    """
     changes = []
+    if (executed := view.change_sets.get(stack.change_set_id)) is not None:
+        check_executable(executed)
     for key, each in view.change_sets.items():
         if each.stack_id == stack.stack_id:
             begun = replace(each, execution_status="EXECUTE_IN_PROGRESS")

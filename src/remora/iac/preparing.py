@@ -16,13 +16,13 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from remora.control.services.neighbour import ServiceError
-from remora.iac import transforms
 from remora.iac.calls import CallFailed
-from remora.iac.checks import check_template
-from remora.iac.parameters import Parameter, read_parameters
-from remora.iac.program import compile_program
-from remora.iac.reading import read_template
 from remora.iac.stacks import invalid
+from remora.iac.templates import transforms
+from remora.iac.templates.checks import check_template
+from remora.iac.templates.parameters import Parameter, read_parameters
+from remora.iac.templates.program import compile_program
+from remora.iac.templates.reading import read_template
 from remora.resources.names import PARTITION
 from remora.resources.stacks import StackParameter, Wanted
 from remora.spec import limits
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from remora.control.callers import Caller
     from remora.control.context import Control
     from remora.iac.calls import Calls
-    from remora.iac.program import Program
+    from remora.iac.templates.program import Program
     from remora.iac.types.base import ResourceType
     from remora.resources.stacks import Stack
 
@@ -177,25 +177,34 @@ class Preparation:
             notification_arns=tuple(request.get("NotificationARNs", ())),
             role_arn=request.get("RoleARN", before.role_arn if before is not None else ""),
         )
-        imports: set[str] = set()
-        # A template of a megabyte takes most of a second.
-        program = await asyncio.to_thread(self._compile, document, wanted, of, imports, used)
+        program, imports = await self._compile(document, wanted, of, used)
         await self._check_readable(used, caller)
         return Prepared(msgspec.structs.replace(wanted, imports=tuple(sorted(imports))), texts, program)
 
-    def program_of(self, wanted: Wanted, of: StackName) -> Program:
+    async def program_of(self, wanted: Wanted, of: StackName) -> Program:
         """
         Return the program that was prepared earlier.
 
         Raises:
             ServiceError: ValidationError if what it needs has gone meanwhile.
         """
-        document = read_template(self._control.state.view.templates[wanted.processed].body)
-        return self._compile(document, wanted, of, set(), set())
+        text = self._control.state.view.templates[wanted.processed].body
+        document = await asyncio.to_thread(read_template, text)
+        program, _ = await self._compile(document, wanted, of, set())
+        return program
 
-    def _compile(
-        self, document: dict[str, Any], wanted: Wanted, of: StackName, imports: set[str], used: set[str]
-    ) -> Program:
+    async def _compile(
+        self, document: dict[str, Any], wanted: Wanted, of: StackName, used: set[str]
+    ) -> tuple[Program, set[str]]:
+        """
+        Return the program of a template, and what it imports; one of a megabyte takes most of a second.
+
+        Args:
+            document: The template, after its transforms.
+            wanted: Has the values of its parameters.
+            of: The stack.
+            used: Takes the names of the parameters of Systems Manager that it uses.
+        """
         place = self._control.place
         pseudo = {
             "AWS::AccountId": place.account,
@@ -218,11 +227,14 @@ class Preparation:
             if output.export_name
         }
 
+        imports: set[str] = set()
+
         def imported(name: str) -> str | None:
             imports.add(name)
             return exports.get(name)
 
-        return compile_program(
+        program = await asyncio.to_thread(
+            compile_program,
             document,
             parameters,
             pseudo,
@@ -230,14 +242,18 @@ class Preparation:
             ssm=self._ssm(used),
             known_types=self._types.keys(),
         )
+        return program, imports
 
     def _ssm(self, used: set[str]) -> Any:
         """Return what looks a parameter of Systems Manager up, and notes in `used` that it did."""
 
         def find(name: str) -> str | None:
-            parameter = self._control.state.view.parameters.get(name.partition(":")[0])
+            bare, _, version = name.partition(":")
+            parameter = self._control.state.view.parameters.get(bare)
             if parameter is None or parameter.type == "SecureString":
                 return None
+            if version and int(version) != parameter.version:
+                return None  # only the present one is kept
             used.add(parameter.name)
             return parameter.value
 

@@ -73,6 +73,18 @@ def check_updatable(stack: Stack) -> None:
         raise invalid(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
 
 
+def check_executable(change_set: ChangeSet) -> None:
+    """
+    Check that a change set may be executed, and was not yet.
+
+    Raises:
+        ServiceError: InvalidChangeSetStatus.
+    """
+    if change_set.execution_status != "AVAILABLE":
+        text = f"cannot be executed in its current status of [{change_set.status}]"
+        raise ServiceError("InvalidChangeSetStatus", f"ChangeSet [{change_set.change_set_id}] {text}")
+
+
 def find_change_set(view: View, text: str, stack_name: str) -> ChangeSet:
     """
     Return a change set.

@@ -19,8 +19,8 @@ from remora.iac.asking import caller_from
 from remora.iac.book import Happened
 from remora.iac.calls import CallFailed
 from remora.iac.naming import physical_name
-from remora.iac.program import resolve
 from remora.iac.rules import attribute_of, differences, explain_call, property_problem
+from remora.iac.templates.program import resolve
 from remora.iac.types.base import Context
 from remora.resources.stacks import Body, Leaving, StackResource
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from remora.iac.book import Book
     from remora.iac.calls import Calls
-    from remora.iac.program import ResourcePlan
+    from remora.iac.templates.program import ResourcePlan
     from remora.iac.types.base import Made, ResourceType
 
 _REPLACING: Final = "Requested update requires the creation of a new physical resource; hence creating one."

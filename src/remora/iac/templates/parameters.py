@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from remora.iac.patterns import DIFFERS, MALFORMED, MATCHES, judge
-from remora.iac.reading import invalid
-from remora.iac.scope import text_of
+from remora.iac.templates.patterns import DIFFERS, MALFORMED, MATCHES, judge
+from remora.iac.templates.reading import invalid
+from remora.iac.templates.scope import text_of
 from remora.spec import limits
 
 if TYPE_CHECKING:

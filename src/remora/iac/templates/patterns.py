@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import regex
 
-from remora.iac.confinement import confine
+from remora.iac.templates.confinement import confine
 from remora.spec import limits
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def judge(questions: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     Returns:
         One verdict for each: whether it matches all of every text, is malformed, or takes too much.
     """
-    words = (sys.executable, "-P", "-m", "remora.iac.patterns")
+    words = (sys.executable, "-P", "-m", "remora.iac.templates.patterns")
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     asked = json.dumps(questions).encode()
     # The process ends itself in time. What it has written by then counts, one line for each question.

@@ -16,8 +16,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from remora.iac.reading import invalid
-from remora.iac.scope import NO_VALUE, UNKNOWN, Budget, Scope, text_of
+from remora.iac.templates.reading import invalid
+from remora.iac.templates.scope import NO_VALUE, UNKNOWN, Budget, Scope, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

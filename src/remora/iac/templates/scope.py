@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from remora.iac.reading import invalid
+from remora.iac.templates.reading import invalid
 from remora.spec import limits
 
 if TYPE_CHECKING:

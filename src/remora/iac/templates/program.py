@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from remora.iac.checks import bad_export, check_members, check_references, listed, unresolved
-from remora.iac.conditions import decide_all, known
-from remora.iac.functions import evaluate, function_of, references
-from remora.iac.parameters import Parameter, items_of, read_declarations
-from remora.iac.reading import check_sections, invalid
-from remora.iac.scope import NO_VALUE, UNKNOWN, Budget, Scope, Unknown, text_of
+from remora.iac.templates.checks import bad_export, check_members, check_references, listed, unresolved
+from remora.iac.templates.conditions import decide_all, known
+from remora.iac.templates.functions import evaluate, function_of, references
+from remora.iac.templates.parameters import Parameter, items_of, read_declarations
+from remora.iac.templates.reading import check_sections, invalid
+from remora.iac.templates.scope import NO_VALUE, UNKNOWN, Budget, Scope, Unknown, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from remora.auth.managed import MANAGED
-from remora.iac.confinement import confine
+from remora.iac.templates.confinement import confine
 from remora.spec import limits
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
-from remora.iac.functions import evaluate
-from remora.iac.reading import invalid
-from remora.iac.scope import Scope, text_of
+from remora.iac.templates.functions import evaluate
+from remora.iac.templates.reading import invalid
+from remora.iac.templates.scope import Scope, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

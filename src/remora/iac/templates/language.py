@@ -13,11 +13,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from remora.iac.conditions import known
-from remora.iac.functions import evaluate
-from remora.iac.parameters import items_of, read_declarations
-from remora.iac.reading import LANGUAGE, invalid
-from remora.iac.scope import Scope, text_of
+from remora.iac.templates.conditions import known
+from remora.iac.templates.functions import evaluate
+from remora.iac.templates.parameters import items_of, read_declarations
+from remora.iac.templates.reading import LANGUAGE, invalid
+from remora.iac.templates.scope import Scope, text_of
 from remora.spec import limits
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from remora.iac.functions import references
-from remora.iac.parameters import read_declarations
-from remora.iac.reading import invalid
-from remora.iac.scope import text_of
+from remora.iac.templates.functions import references
+from remora.iac.templates.parameters import read_declarations
+from remora.iac.templates.reading import invalid
+from remora.iac.templates.scope import text_of
 from remora.spec import limits
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from remora.iac.language import write_out
-from remora.iac.reading import (
+from remora.iac.templates.language import write_out
+from remora.iac.templates.reading import (
     LANGUAGE,
     SERVERLESS,
     check_sections,
@@ -117,7 +117,7 @@ async def _translate(
 ) -> dict[str, Any]:
     request = json.dumps({"template": document, "parameters": dict(parameters), "region": region})
     # -P: the directory that the node was started in is not a place to import from.
-    words = (sys.executable, "-P", "-m", "remora.iac.sam")
+    words = (sys.executable, "-P", "-m", "remora.iac.templates.sam")
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         *words,

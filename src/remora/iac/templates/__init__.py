@@ -1,0 +1,1 @@
+"""Templates become programs: read, transformed, and evaluated as far as what they refer to is known."""
