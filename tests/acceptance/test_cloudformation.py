@@ -246,10 +246,10 @@ def test_the_aws_command_packages_deploys_again_changes_and_deletes(
     )
     assert refusal(node.client.get_function, FunctionName=found["Name"])[0] == "ResourceNotFoundException"
     layers = [each["LayerName"] for each in node.client.list_layers()["Layers"]]
-    groups = client_of(node, "logs").describe_log_groups()["logGroups"]
     roles = client_of(node, "iam").list_roles()["Roles"]
-    left = [*layers, *(each["logGroupName"] for each in groups), *(each["RoleName"] for each in roles)]
+    left = [*layers, *(each["RoleName"] for each in roles)]
     assert not [each for each in left if each.startswith(stack)]
+    # Its log group may be there again, as in AWS: extensions write while their environments are shut down.
 
 
 @pytest.mark.slow
