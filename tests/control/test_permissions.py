@@ -465,6 +465,29 @@ def test_settings_of_buckets_have_permissions_of_their_own(buckets):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("get_bucket_acl", {}, "GetBucketAcl", "policy", "GetBucketPolicy"),
+        ("list_object_versions", {}, "ListBucketVersions", "tagging", "GetBucketTagging"),
+        ("get_object_tagging", {"Key": "k"}, "GetObjectTagging", "uploadId=u", "ListMultipartUploadParts"),
+        ("get_object_acl", {"Key": "k"}, "GetObjectAcl", "tagging", "GetObjectTagging"),
+    ],
+)
+def test_who_names_several_parts_needs_the_permissions_for_all(buckets, case):
+    guarded, _ = buckets
+    operation, members, allowed, more, missing = case
+    its = guarded.client_of("s3", guarded.somebody("sly", allow(f"s3:{allowed}")))
+    getattr(its, operation)(Bucket="mine", **members)
+
+    def add(request, **_):
+        request.url = f"{request.url}&{more}"
+
+    its.meta.events.register("before-sign.s3", add)
+    assert f"s3:{missing}" in denied(getattr(its, operation), Bucket="mine", **members)
+
+
+@pytest.mark.slow
 def test_whose_a_bucket_is_can_be_a_condition(buckets):
     guarded, _ = buckets
     ours = {"aws:ResourceAccount": "000000000000", "s3:ResourceAccount": "000000000000"}

@@ -225,6 +225,33 @@ def test_a_change_set_is_made_executed_and_found_empty(stacks):
     ]
 
 
+def test_what_is_secret_is_not_shown(node, stacks):
+    secret = {
+        "Parameters": {"Password": {"Type": "String", "NoEcho": True}},
+        "Resources": {
+            "Parameter": {
+                "Type": "AWS::SSM::Parameter",
+                "Properties": {"Name": "p", "Type": "String", "Value": {"Fn::Sub": "it is ${Password}!"}},
+            }
+        },
+    }
+
+    def given(value):
+        return [{"ParameterKey": "Password", "ParameterValue": value}]
+
+    made = create(stacks, "secret", secret, Parameters=given("hunter2"))
+    assert node.client_of("ssm").get_parameter(Name="p")["Parameter"]["Value"] == "it is hunter2!"
+    stacks.create_change_set(
+        StackName="secret", ChangeSetName="c", UsePreviousTemplate=True, Parameters=given("hunter3")
+    )
+    shown = stacks.describe_change_set(StackName="secret", ChangeSetName="c", IncludePropertyValues=True)
+    events = stacks.describe_stack_events(StackName="secret")["StackEvents"]
+    assert "it is ****!" in json.dumps(events, default=str)
+    assert "it is ****!" in shown["Changes"][0]["ResourceChange"]["AfterContext"]
+    assert made["Parameters"][0]["ParameterValue"] == "****"
+    assert "hunter" not in json.dumps([made, shown, events], default=str)
+
+
 def test_a_change_set_is_executed_once(stacks):
     stacks.create_change_set(
         StackName="once", ChangeSetName="c", ChangeSetType="CREATE", TemplateBody=json.dumps(BUCKET)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from remora.iac.rules import masked
 from remora.resources.stacks import STACK_TYPE, StackEvent
 from remora.resources.view import Change, View
 
@@ -149,6 +150,7 @@ class Book:
             moment = max(moment, events[last].wall_ms + 1)
         is_stack = happened.type == STACK_TYPE and happened.physical_id == self.stack_id
         unique = self.control.new_id()
+        shown = masked(happened.properties, view.stacks[self.stack_id].wanted) if happened.properties else {}
         event = StackEvent(
             event_id=unique if is_stack else f"{happened.logical_id}-{unique}",
             logical_id=happened.logical_id,
@@ -157,7 +159,7 @@ class Book:
             status=happened.status,
             wall_ms=moment,
             reason=happened.reason[:_REASON_CHARACTERS_MAX],
-            properties=msgspec.json.encode(happened.properties).decode() if happened.properties else "",
+            properties=msgspec.json.encode(shown).decode() if shown else "",
             client_token=token,
         )
         return Change("stack-event", f"{self.stack_id}:{last + 1}", event)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from remora.control.services.neighbour import ServiceError
-from remora.iac.rules import attribute_of, check_attribute, differences
+from remora.iac.rules import attribute_of, check_attribute, differences, masked, text_of
 from remora.iac.templates.program import UNKNOWN, resolve
 from remora.resources.stacks import ResourceChange
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from remora.iac.preparing import Prepared
     from remora.iac.templates.program import Program, ResourcePlan
     from remora.iac.types.base import ResourceType
-    from remora.resources.stacks import Stack, StackResource
+    from remora.resources.stacks import Stack, StackResource, Wanted
 
 _SHOWN_UNKNOWN: Final = "{{changeSet:KNOWN_AFTER_APPLY}}"
 
@@ -58,15 +58,14 @@ def compare(
         for name, resource in control.state.view.stack_resources.get(stack.stack_id, {}).items()
         if resource.is_alive
     }
-    are_tags_new = wanted.tags != before.tags
-    comparison = Comparison(prepared.program, resources, types, are_tags_new=are_tags_new)
+    comparison = Comparison(prepared.program, resources, types, wanted, before)
     changes = comparison.changes()
     outputs = {
         output.key: (output.value, output.description, output.export_name) for output in before.outputs
     }
     is_change = (
         bool(changes)
-        or are_tags_new
+        or wanted.tags != before.tags
         or stack.status == "UPDATE_FAILED"
         or wanted.notification_arns != before.notification_arns
         or outputs != comparison.outputs()
@@ -82,7 +81,8 @@ class Comparison:
         program: What the template wants.
         resources: What there is, by logical identifier.
         types: What resources there can be.
-        are_tags_new: Whether the stack's tags are others than before.
+        wanted: What is asked for.
+        before: What was asked for before.
     """
 
     def __init__(
@@ -90,13 +90,14 @@ class Comparison:
         program: Program,
         resources: Mapping[str, StackResource],
         types: Mapping[str, ResourceType],
-        *,
-        are_tags_new: bool,
+        wanted: Wanted,
+        before: Wanted,
     ) -> None:
         self._program = program
         self._resources = resources
         self._types = types
-        self._are_tags_new = are_tags_new
+        self._wanted = wanted
+        self._before = before
         self._unsettled: set[str] = set()
         """Resources that will be others than they are, or are not there yet."""
 
@@ -112,7 +113,7 @@ class Comparison:
         """
         found = [self._change_of(name) for name in self._program.order]
         gone = [
-            _removal(resource)
+            self._removal(resource)
             for name, resource in self._resources.items()
             if name not in self._program.resources
         ]
@@ -128,12 +129,16 @@ class Comparison:
         """
         return {
             key: (
-                resolve(output.value, self._lookup),
+                self._value(key, output.value),
                 output.description,
                 resolve(output.export_name, self._lookup) or "",
             )
             for key, output in self._program.outputs.items()
         }
+
+    def _value(self, key: str, value: Any) -> Any:
+        found = resolve(value, self._lookup)
+        return found if _has_unknown(found) else text_of(key, found)
 
     def _change_of(self, name: str) -> ResourceChange | None:
         plan, known = self._program.resources[name], self._resources.get(name)
@@ -143,7 +148,7 @@ class Comparison:
             raise ServiceError("ValidationError", text)
         if known is None or not known.body.physical_id:
             self._unsettled.add(name)
-            after = _context(properties, plan.metadata)
+            after = _context(properties, plan.metadata, self._wanted)
             return ResourceChange(action="Add", logical_id=name, type=plan.type, after=after)
         if known.type != plan.type:
             text = (
@@ -169,7 +174,7 @@ class Comparison:
             evaluation = "Static" if is_known else "Dynamic"
             details.append({"Target": target, "Evaluation": evaluation, "ChangeSource": source})
         scope = ["Properties"] if details else []
-        if self._are_tags_new and "Tags" in kind.properties:
+        if self._wanted.tags != self._before.tags and "Tags" in kind.properties:
             scope.append("Tags")
         written = "" if plan.metadata is None else msgspec.json.encode(plan.metadata).decode()
         others = {
@@ -194,8 +199,19 @@ class Comparison:
             policy=policy,
             scope=tuple(scope),
             details=tuple(details),
-            before=_context(former, None),
-            after=_context(properties, plan.metadata),
+            before=_context(former, None, self._before),
+            after=_context(properties, plan.metadata, self._wanted),
+        )
+
+    def _removal(self, resource: StackResource) -> ResourceChange:
+        policy = "Retain" if resource.body.deletion_policy == "Retain" else "Delete"
+        return ResourceChange(
+            action="Remove",
+            logical_id=resource.logical_id,
+            type=resource.type,
+            physical_id=resource.body.physical_id,
+            policy=policy,
+            before=_context(resource.body.properties, None, self._before),
         )
 
     def _lookup(self, name: str, attribute: str | None) -> Any:
@@ -210,18 +226,6 @@ class Comparison:
         return attribute_of(name, attribute, known.body.attributes)
 
 
-def _removal(resource: StackResource) -> ResourceChange:
-    policy = "Retain" if resource.body.deletion_policy == "Retain" else "Delete"
-    return ResourceChange(
-        action="Remove",
-        logical_id=resource.logical_id,
-        type=resource.type,
-        physical_id=resource.body.physical_id,
-        policy=policy,
-        before=_context(resource.body.properties, None),
-    )
-
-
 def _has_unknown(value: Any) -> bool:
     if value is UNKNOWN:
         return True
@@ -230,9 +234,9 @@ def _has_unknown(value: Any) -> bool:
     return isinstance(value, list) and any(_has_unknown(each) for each in value)
 
 
-def _context(properties: dict[str, Any], metadata: Any) -> str:
+def _context(properties: dict[str, Any], metadata: Any, wanted: Wanted) -> str:
     """Return a resource as a change set shows it."""
-    shown = {"Properties": _known(properties)}
+    shown = {"Properties": masked(_known(properties), wanted)}
     if metadata is not None:
         shown["Metadata"] = metadata
     return msgspec.json.encode(shown).decode()

@@ -15,6 +15,7 @@ from remora.control.services.neighbour import ServiceError
 from remora.control.services.pages import read_token, write_token
 from remora.iac.asking import caller_of
 from remora.iac.preparing import needed_capabilities
+from remora.iac.rules import HIDDEN
 from remora.iac.stacks import existing, find_change_set, invalid
 from remora.iac.templates import transforms
 from remora.iac.templates.reading import read_template
@@ -41,7 +42,6 @@ Request = dict[str, Any]
 Reply = dict[str, Any]
 
 _PAGE: Final = 100
-_HIDDEN: Final = "****"
 
 
 class Descriptions:
@@ -322,7 +322,7 @@ def _described(wanted: Wanted) -> Reply:
 
 def _parameter(name: str, parameter: StackParameter) -> Reply:
     if parameter.is_secret:
-        return {"ParameterKey": name, "ParameterValue": _HIDDEN}
+        return {"ParameterKey": name, "ParameterValue": HIDDEN}
     resolved = parameter.resolved if parameter.resolved != parameter.value else None
     return {"ParameterKey": name, "ParameterValue": parameter.value, "ResolvedValue": resolved}
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from remora.control.services.neighbour import ServiceError
 from remora.iac.types.shapes import misfits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from remora.iac.calls import CallFailed
     from remora.iac.types.base import ResourceType
-    from remora.resources.stacks import Stack, StackOutput
+    from remora.resources.stacks import Stack, StackOutput, Wanted
     from remora.resources.view import View
+
+
+HIDDEN: Final = "****"
+"""What is shown of what may not be."""
 
 
 def differences(former: Mapping[str, Any], properties: Mapping[str, Any]) -> set[str]:
@@ -45,6 +49,23 @@ def property_problem(kind: ResourceType, name: str, properties: Any) -> str:
     if not problems:
         return ""
     return f"Properties validation failed for resource {name} with message:\n" + "\n".join(problems)
+
+
+def masked(value: Any, wanted: Wanted) -> Any:
+    """Return a value as it may be shown: what parameters say that have `NoEcho` is not."""
+    secrets = [each.resolved for each in wanted.parameters.values() if each.is_secret and each.resolved]
+    return _without(value, sorted(secrets, key=len, reverse=True)) if secrets else value
+
+
+def _without(value: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _without(each, secrets) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without(each, secrets) for each in value]
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, HIDDEN)
+    return value
 
 
 def attribute_of(name: str, attribute: str, attributes: Mapping[str, Any]) -> Any:

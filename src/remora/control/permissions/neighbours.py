@@ -109,8 +109,9 @@ async def _needs_of_s3(exchange: Exchange) -> list[Need]:
     if not request.key:
         if method == "POST" and "delete" in request.query:
             return await _deletions(exchange, bucket)
-        return [Need(f"s3:{_bucket_action(request, method)}", bucket, context=_listing(request))]
-    needs = [Need(f"s3:{_object_action(request, method)}", f"{bucket}/{request.key}")]
+        context = _listing(request)
+        return [Need(f"s3:{each}", bucket, context=context) for each in _bucket_actions(request, method)]
+    needs = [Need(f"s3:{each}", f"{bucket}/{request.key}") for each in _object_actions(request, method)]
     if method == "PUT" and request.header(b"x-amz-tagging"):
         needs.append(Need("s3:PutObjectTagging", f"{bucket}/{request.key}"))
     if source := copy_source(request):
@@ -118,24 +119,28 @@ async def _needs_of_s3(exchange: Exchange) -> list[Need]:
     return needs
 
 
-def _bucket_action(request: Request, method: str) -> str:
-    if "versions" in request.query:
-        return "ListBucketVersions"
-    part = next((name for name in _BUCKET_PARTS if name in request.query), None)
-    if part is None:
-        return _BUCKET_ACTIONS.get(method, "Unknown")
-    verb = "Delete" if method == "DELETE" and part in _DELETED_PARTS else "Put"
-    return f"{'Get' if method == 'GET' else verb}{_BUCKET_PARTS[part]}"
+def _bucket_actions(request: Request, method: str) -> list[str]:
+    """Return what a request may mean: each part that its query names, or the bucket itself."""
+    parts = [name for name in _BUCKET_PARTS if name in request.query]
+    found = ["ListBucketVersions"] if "versions" in request.query else []
+    for part in parts:
+        verb = "Delete" if method == "DELETE" and part in _DELETED_PARTS else "Put"
+        found.append(f"{'Get' if method == 'GET' else verb}{_BUCKET_PARTS[part]}")
+    return found or [_BUCKET_ACTIONS.get(method, "Unknown")]
 
 
-def _object_action(request: Request, method: str) -> str:
-    part = next((name for name in _OBJECT_PARTS if name in request.query), None)
-    if part is not None:
-        return f"{method.capitalize()}{_OBJECT_PARTS[part]}"
-    actions = _UPLOAD_ACTIONS if "uploadId" in request.query else _OBJECT_ACTIONS
-    action = actions.get(method, "Unknown")
+def _object_actions(request: Request, method: str) -> list[str]:
+    """Return what a request may mean: each part that its query names, or the object itself."""
+    found = [
+        f"{method.capitalize()}{action}" for part, action in _OBJECT_PARTS.items() if part in request.query
+    ]
+    if "uploadId" in request.query:
+        found.append(_UPLOAD_ACTIONS.get(method, "Unknown"))
+    if found:
+        return found
+    action = _OBJECT_ACTIONS.get(method, "Unknown")
     is_versioned = "versionId" in request.query and method in {"GET", "HEAD", "DELETE"}
-    return f"{action}Version" if is_versioned else action
+    return [f"{action}Version" if is_versioned else action]
 
 
 async def _deletions(exchange: Exchange, bucket: str) -> list[Need]:
