@@ -250,10 +250,10 @@ static int close_link_local(void) {
 }
 
 /*
- * Enter a network namespace of our own, connected to the one we leave by the device `name` there. `own_6` is "-" if the
- * machine has no IPv6 to offer.
+ * Enter the network namespace `network`, or a new one if that is NULL, and connect it to the one we leave by the device
+ * `name` there. `own_6` is "-" if the machine has no IPv6 to offer.
  */
-static int enter_network(const char *name, const char *own, const char *way_out, const char *own_6) {
+static int enter_network(const char *network, const char *name, const char *own, const char *way_out, const char *own_6) {
     struct ends ends[2];
     int netlink = open_netlink(), count = strcmp(own_6, "-") ? 2 : 1, inside;
     int outside = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -261,7 +261,8 @@ static int enter_network(const char *name, const char *own, const char *way_out,
         return -1;
     if (count == 2 && (read_address(own_6, &ends[1].own) < 0 || read_address(GATEWAY_6, &ends[1].gateway) < 0))
         return -1;
-    if (unshare(CLONE_NEWNET) < 0 || (inside = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) < 0)
+    int there = network ? open(network, O_RDONLY | O_CLOEXEC) : -1;
+    if ((network ? setns(there, CLONE_NEWNET) : unshare(CLONE_NEWNET)) < 0 || (inside = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) < 0)
         return -1;
     if (make_pair(netlink, name, inside) < 0 || configure_outside(netlink, name, ends, count) < 0)
         return -1;
@@ -274,6 +275,8 @@ static int enter_network(const char *name, const char *own, const char *way_out,
     }
     if (configure_inside(ends, count) < 0)
         return -1;
+    if (there >= 0)
+        close(there);
     close(outside);
     close(inside);
     close(netlink);

@@ -17,6 +17,8 @@
  *     'Z' / 'T'                         stop / continue everything by signals; 'T' is answered by 'T'
  *     'M'                               add up the highest resident sizes of all living; answered by 'M'
  *     'P'                               make a TCP socket; answered by 'P'
+ *     'L'                               let the platform go: it will connect again within a minute, perhaps another
+ *                                       one, to a copy of us that was restored from a snapshot
  *     'C' u8 has_thaw                   1..8: files that a process writes "0" to, to join its cgroups;
  *                                       if has_thaw, the last is instead a freezer.state to write THAWED to
  *   init -> platform
@@ -38,7 +40,12 @@
  * called so outside, which has that of the gateway; with --closed -- PROGRAM ARGUMENTS only link-local addresses are
  * taken away from the network it is in already; with --alone -- PROGRAM ARGUMENTS it is in a network with nothing but
  * loopback. With --enter DIRECTORY -- PROGRAM ARGUMENTS it joins the cgroup first; with --leash -- PROGRAM ARGUMENTS
- * the program dies with whoever started us. Each may start the next.
+ * the program dies with whoever started us. With --show SOURCE... -- PROGRAM ARGUMENTS it finds the sources,
+ * files or directories, as /mnt/1, /mnt/2, ..., also if it may not reach them where they are, and read-only unless their
+ * names are given with a "+" before them; with --own BASE:COUNT --
+ * PROGRAM ARGUMENTS it is root of a user namespace of its own, whose ids 0.. are COUNT ids of the machine from BASE on.
+ * Each may start the next.
+ * With --wire NETWORK DEVICE ADDRESS GATEWAY ADDRESS6 it connects a network namespace as --nat does, and is done.
  *
  * With --meet it is pid 1 below a kernel of its own (gVisor's), out of which no descriptor can be handed: it connects
  * to the platform, which listens, and makes neither listener nor sockets. In the first message there is no listener.
@@ -65,6 +72,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -82,17 +90,20 @@
 #include "seccomp.h"
 
 enum {
-    PROTOCOL_VERSION = 2,
+    PROTOCOL_VERSION = 3,
     MESSAGE_BYTES_MAX = 256 * 1024,
     STRINGS_MAX = 8192,
     PROCESSES_MAX = 256,
     LIMITS_MAX = 16,
     DESCRIPTORS_MAX = 8,
+    SOURCES_MAX = 64,
     CONNECT_MS = 60 * 1000,
     LISTEN_BACKLOG = 256,
     OOM_ADJUST = 500, /* when the machine runs out of memory, functions go before the platform */
     BROKEN_STATUS = 125,
 };
+
+#define SHOWN "/mnt" /* exists everywhere, and is of no use to sandboxes */
 
 /* One process that was started by order; `pipe` is open until its exec is known to have worked or failed. */
 struct process {
@@ -111,6 +122,7 @@ struct settings {
     bool meet;
     bool probe;
     bool idmap;
+    bool owned;
     unsigned long id_base;
     unsigned long id_count;
 };
@@ -121,6 +133,7 @@ static int process_count;
 static int signal_fd, control_fd, listener_fd, null_fd, connection_fd = -1;
 static int join_fds[DESCRIPTORS_MAX], join_count, thaw_fd = -1;
 static uid_t own_uid;
+static int64_t deadline_ms; /* until when the platform must have connected */
 static unsigned killing; /* how many orders to kill everything are to be answered */
 
 /* ---- small tools ------------------------------------------------------------------------------------------ */
@@ -651,6 +664,19 @@ static void hand_out_socket(void) {
     close(fd);
 }
 
+/* Nothing of the outside may be in a snapshot; nor may a copy end with the parent of the original. */
+static void let_go(void) {
+    close(connection_fd);
+    connection_fd = -1;
+    close_all(join_fds, join_count);
+    join_count = 0;
+    if (thaw_fd >= 0)
+        close(thaw_fd);
+    thaw_fd = -1;
+    deadline_ms = now_ms() + CONNECT_MS;
+    prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+}
+
 static void obey(const uint8_t *bytes, size_t length, const int *fds, int fd_count) {
     static struct start order;
     struct incoming message = {.at = bytes + 1, .end = bytes + length};
@@ -691,6 +717,10 @@ static void obey(const uint8_t *bytes, size_t length, const int *fds, int fd_cou
     case 'P':
         if (alone)
             hand_out_socket();
+        break;
+    case 'L':
+        if (alone)
+            let_go();
         break;
     case 'C':
         if (obey_cgroups(&message, fds, fd_count))
@@ -749,6 +779,9 @@ static void send_hello(void) {
         post_with(&message, listener_fd);
 }
 
+/* Changing ids has cleared it. A pid 1 may be killed at once, even while frozen; others must clean up first. */
+static void die_with_parent(void) { prctl(PR_SET_PDEATHSIG, settings.subreaper ? SIGTERM : SIGKILL, 0, 0, 0); }
+
 /* Only one at a time, and only from outside: a peer that is not in our pid namespace has no pid here. */
 static void accept_platform(void) {
     int fd = accept4(control_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -763,6 +796,7 @@ static void accept_platform(void) {
         return;
     }
     connection_fd = fd;
+    die_with_parent();
     send_hello();
 }
 
@@ -824,7 +858,7 @@ static void write_map(pid_t pid, const char *which) {
  * When the platform is root: move into a user namespace of its own, in which ids 0.. are high, powerless ids of
  * the machine. Only a process left behind may write a map of many ids: a child does.
  */
-static void enter_user_namespace(void) {
+static void own_user_namespace(void) {
     int go[2], status;
     char byte = 0;
     pid_t self = getpid();
@@ -850,8 +884,13 @@ static void enter_user_namespace(void) {
         _exit(BROKEN_STATUS); /* the helper has said why */
     if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0 || setgroups(0, NULL) < 0)
         die("cannot become root of the user namespace");
+}
+
+/* Keep what it takes to start, and to end, processes of other ids of our user namespace. */
+static void keep_few_capabilities(void) {
     for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
         prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     drop_capabilities(1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_KILL);
 }
 
@@ -872,10 +911,10 @@ static void catch_signals(void) {
 
 /* Whoever called us may have left something open: nothing of it may reach a function. */
 static void close_inherited(void) {
-    if (syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */) == 0)
+    if (syscall(SYS_close_range, 3U, ~0U, 0U) == 0)
         return;
     for (int fd = 3; fd < 4096; fd++)
-        fcntl(fd, F_SETFD, FD_CLOEXEC);
+        close(fd);
 }
 
 /* Start `argv` as a child of our parent, born in the cgroup `fd`. */
@@ -907,7 +946,7 @@ static void launch_with_scratch(const char *image, const char *directory, char *
 
 /* Become `argv` in a network of its own; `where`: the device outside, the address, the gateway, the IPv6 address. */
 static void launch_in_network(char **where, char **argv) {
-    if (enter_network(where[0], where[1], where[2], where[3]) < 0)
+    if (enter_network(NULL, where[0], where[1], where[2], where[3]) < 0)
         die("cannot make the network device %s for %s", where[0], where[1]);
     execv(argv[0], argv);
     die("cannot start %s", argv[0]);
@@ -952,6 +991,67 @@ static void launch_on_leash(char **argv) {
     die("cannot start %s", argv[0]);
 }
 
+static bool read_ids(const char *text) {
+    return sscanf(text, "%lu:%lu", &settings.id_base, &settings.id_count) == 2;
+}
+
+/* Show what is open as `fd`, though others may not reach it where it is, as `place`. */
+static void show(int fd, const char *place, bool writable) {
+    unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | (writable ? 0 : MS_RDONLY);
+    struct stat about;
+    char source[64];
+    snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
+    int found = fstat(fd, &about), made = -1;
+    if (found == 0)
+        made = S_ISDIR(about.st_mode) ? mkdir(place, 0755) : mknod(place, S_IFREG | 0644, 0);
+    if (made < 0 || mount(source, place, NULL, MS_BIND, NULL) < 0 || mount(NULL, place, NULL, flags, NULL) < 0)
+        die("cannot show something as %s", place);
+    close(fd);
+}
+
+/* Become the program behind "--", which finds the sources as SHOWN/1, SHOWN/2, .... */
+static void launch_shown(char **sources) {
+    int fds[SOURCES_MAX], count = 0;
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        die("cannot make a mount namespace");
+    /* All are opened before anything is covered: they may be below SHOWN. */
+    for (; sources[count] && strcmp(sources[count], "--"); count++)
+        if (count == SOURCES_MAX || (fds[count] = open(sources[count] + (*sources[count] == '+'), O_PATH | O_CLOEXEC)) < 0)
+            die("cannot open %s", sources[count]);
+    char **argv = sources + count + 1;
+    if (!sources[count] || !argv[0]) {
+        errno = EINVAL;
+        die("usage: remora-init --show SOURCE... -- PROGRAM ARGUMENTS");
+    }
+    if (mount("none", SHOWN, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755") < 0)
+        die("cannot mount " SHOWN);
+    for (int i = 0; i < count; i++) {
+        char place[64];
+        snprintf(place, sizeof place, SHOWN "/%d", i + 1);
+        show(fds[i], place, *sources[i] == '+');
+    }
+    execv(argv[0], argv);
+    die("cannot start %s", argv[0]);
+}
+
+/* Become `argv`, as root of a user namespace with these ids. */
+static void launch_owner(const char *ids, char **argv) {
+    if (!read_ids(ids)) {
+        errno = EINVAL;
+        die("argument %s", ids);
+    }
+    own_user_namespace();
+    execv(argv[0], argv);
+    die("cannot start %s", argv[0]);
+}
+
+/* Connect a network namespace that exists already, named first, as launch_in_network does with a new one. */
+static void wire(char **where) {
+    if (enter_network(where[0], where[1], where[2], where[3], where[4]) < 0)
+        die("cannot make the network device %s for %s", where[1], where[2]);
+    exit(0);
+}
+
 static void parse_arguments(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         bool has_value = i + 1 < argc;
@@ -962,6 +1062,8 @@ static void parse_arguments(int argc, char **argv) {
             settings.subreaper = true;
         } else if (!strcmp(argv[i], "--meet")) {
             settings.meet = true;
+        } else if (!strcmp(argv[i], "--owned")) {
+            settings.owned = true;
         } else if (!strcmp(argv[i], "--probe")) {
             settings.probe = true;
         } else if (!strcmp(argv[i], "--control") && has_value) {
@@ -969,7 +1071,7 @@ static void parse_arguments(int argc, char **argv) {
         } else if (!strcmp(argv[i], "--port") && has_value) {
             settings.port = atoi(argv[++i]);
         } else if (!strcmp(argv[i], "--idmap") && has_value) {
-            settings.idmap = sscanf(argv[++i], "%lu:%lu", &settings.id_base, &settings.id_count) == 2;
+            settings.idmap = read_ids(argv[++i]);
         } else {
             errno = EINVAL;
             die("argument %s", argv[i]);
@@ -995,14 +1097,15 @@ static void set_up(void) {
         listen_for_apis();
     find_platform();
     if (settings.idmap)
-        enter_user_namespace();
+        own_user_namespace();
+    if (settings.idmap || settings.owned)
+        keep_few_capabilities();
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     /* Whoever isolates nothing promises nothing; everywhere else it comes last, because it forbids all of the above. */
     if (!settings.subreaper && install_filter() < 0)
         die("cannot install a seccomp filter (is CONFIG_SECCOMP_FILTER missing in the kernel?)");
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    /* Changing ids has cleared it. A pid 1 may be killed at once, even while frozen; others must clean up first. */
-    prctl(PR_SET_PDEATHSIG, settings.subreaper ? SIGTERM : SIGKILL, 0, 0, 0);
+    die_with_parent();
     /* A NUL says that all is well; then let go of the pipe, which was standard error. */
     if (write(settings.ready_fd, "", 1) != 1)
         _exit(BROKEN_STATUS);
@@ -1022,7 +1125,7 @@ static bool read_signals(void) {
     return is_end;
 }
 
-static void step(int64_t deadline_ms) {
+static void step(void) {
     struct pollfd polled[3 + PROCESSES_MAX];
     struct process *starting[PROCESSES_MAX];
     int count = 3, patience = -1;
@@ -1068,6 +1171,12 @@ int main(int argc, char **argv) {
         launch_on_leash(argv + 3);
     if (argc > 4 && !strcmp(argv[1], "--enter") && !strcmp(argv[3], "--"))
         launch_entered(argv[2], argv + 4);
+    if (argc > 3 && !strcmp(argv[1], "--show"))
+        launch_shown(argv + 2);
+    if (argc > 4 && !strcmp(argv[1], "--own") && !strcmp(argv[3], "--"))
+        launch_owner(argv[2], argv + 4);
+    if (argc == 7 && !strcmp(argv[1], "--wire"))
+        wire(argv + 2);
     if (argc > 7 && !strcmp(argv[1], "--nat") && !strcmp(argv[6], "--"))
         launch_in_network(argv + 2, argv + 7);
     if (argc > 5 && !strcmp(argv[1], "--scratch") && !strcmp(argv[4], "--"))
@@ -1078,7 +1187,7 @@ int main(int argc, char **argv) {
         return 0;
     if (settings.meet)
         send_hello();
-    int64_t deadline_ms = now_ms() + CONNECT_MS;
+    deadline_ms = now_ms() + CONNECT_MS;
     for (;;)
-        step(deadline_ms);
+        step();
 }

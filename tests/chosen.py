@@ -6,7 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
+from remora.runtimes.catalog import default_cache
+from remora.sandbox.base import SandboxError
+from remora.sandbox.criu import find_criu
+
 OCI_RUNTIMES = ("runc", "crun", "runsc")
+CRIU_PREFIX = default_cache().parent / "criu"
+"""Where `remora prepare criu` unpacks it."""
 _UNIFIED_OF_HYBRID = Path("/sys/fs/cgroup/unified")
 
 
@@ -34,3 +40,18 @@ def usable_oci_runtimes() -> list[str]:
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     found = [runtime for runtime in OCI_RUNTIMES if shutil.which(runtime, path=path)]
     return [each for each in found if each != "crun" or not _UNIFIED_OF_HYBRID.is_dir()]
+
+
+def criu_problem() -> str:
+    """
+    Return why there can be no snapshots here: they are root's, and take CRIU; empty if there have to be.
+
+    Whether it does work is not asked, as for OCI runtimes.
+    """
+    if os.geteuid() != 0:
+        return "only root can take snapshots"
+    try:
+        find_criu(CRIU_PREFIX)
+    except SandboxError as error:
+        return str(error)
+    return ""

@@ -20,120 +20,25 @@ from remora.kit.threads import in_thread
 from remora.sandbox import messages
 from remora.sandbox.base import Paths, SandboxError, SandboxPlan
 from remora.sandbox.cgroups import digest_of
+from remora.sandbox.copies import Copies
 from remora.sandbox.directory import remove_tree
-from remora.sandbox.host import (
-    API_PORT,
-    CONTROL_INSIDE,
-    EMPTY_DIRECTORIES,
-    INIT_INSIDE,
-    Host,
-    HostEntry,
-    read_host,
-)
-from remora.sandbox.launch import CONTROL_SOCKET, bind
+from remora.sandbox.host import Host, read_host
+from remora.sandbox.keeper import Keeper
+from remora.sandbox.launch import bind
 from remora.sandbox.node import SandboxesOfNode, Site
-from remora.sandbox.root_files import GID, HOSTNAME, UID, IdRange, write_etc
+from remora.sandbox.root_files import GID, UID
 from remora.sandbox.scratch import choose_scratch
 from remora.sandbox.supervised import Habitat
 from remora.sandbox.ways import Ways
+from remora.sandbox.wrapping import command, prepare
 
 if TYPE_CHECKING:
-    from remora.sandbox.base import Network, Sandbox, Watcher
+    from remora.sandbox.base import Sandbox, Watcher
+    from remora.sandbox.criu import Criu
     from remora.sandbox.hierarchies import CpuLimit
-    from remora.sandbox.scratch import Kind, Scratch
+    from remora.sandbox.scratch import Scratch
 
 CHECK_WAIT_S = 60.0
-
-
-def command(
-    bwrap: Path, host: Host, plan: SandboxPlan, etc_directories: tuple[str, ...], tmp: Kind = "disk"
-) -> list[str]:
-    """
-    Return the complete command that makes a sandbox.
-
-    Args:
-        bwrap: The program.
-        host: This machine.
-        plan: The sandbox; its directory holds `control`, `etc` and `tmp`.
-        etc_directories: Directories of the host's /etc to show inside.
-        tmp: What /tmp is made of.
-    """
-    return [
-        str(bwrap),
-        *_namespaces(host.ids, plan.network),
-        *_system(host.entries, plan, etc_directories),
-        *host.masks.words(),
-        *_private(host, plan, tmp),
-        *(
-            "--remount-ro",
-            "/",
-            "--chdir",
-            "/",
-            "--",
-            INIT_INSIDE,
-            "--control",
-            f"{CONTROL_INSIDE}/{CONTROL_SOCKET}" if host.ids else "-",
-        ),
-        *("--port", str(0 if plan.network == "host" else API_PORT)),
-        *(("--idmap", f"{host.ids.base}:{host.ids.count}") if host.ids else ()),
-    ]
-
-
-def _namespaces(ids: IdRange | None, network: Network) -> list[str]:
-    words = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    if network == "none":
-        words.append("--unshare-net")  # for `nat` whoever starts bubblewrap has made one
-    if ids is None:
-        words += ["--unshare-user", "--uid", str(UID), "--gid", str(GID), "--cap-drop", "ALL"]
-    else:
-        words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    return [*words, "--hostname", HOSTNAME, "--as-pid-1", "--die-with-parent"]
-
-
-def _system(entries: tuple[HostEntry, ...], plan: SandboxPlan, etc_directories: tuple[str, ...]) -> list[str]:
-    words: list[str] = []
-    for entry in entries:
-        if entry.target is None:
-            words += ["--ro-bind", f"/{entry.name}", f"/{entry.name}"]
-        else:
-            words += ["--symlink", entry.target, f"/{entry.name}"]
-    words += ["--ro-bind", str(plan.directory / "etc"), "/etc"]
-    for name in etc_directories:
-        words += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
-    words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    return [*words, *_tmpfs("/dev/shm", plan.memory_mib)]  # noqa: S108 - inside
-
-
-def _tmpfs(path: str, size_mib: int) -> list[str]:
-    return ["--perms", "1777", "--size", str(size_mib * 1024 * 1024), "--tmpfs", path]
-
-
-def _private(host: Host, plan: SandboxPlan, tmp: Kind) -> list[str]:
-    on_disk = ["--bind", str(plan.directory / "tmp"), "/tmp"]  # noqa: S108 - inside
-    words = on_disk if tmp == "disk" else _tmpfs("/tmp", plan.ephemeral_mib)  # noqa: S108 - inside
-    targets = {mount.target for mount in plan.mounts}
-    for directory in EMPTY_DIRECTORIES:
-        if directory not in targets:
-            words += ["--dir", directory]
-    for mount in plan.mounts:
-        words += ["--ro-bind", str(mount.source), mount.target]
-    # Where everybody inside is one user, whoever may make the socket may remove it: it is made outside.
-    how = "--bind" if host.ids else "--ro-bind"
-    words += [how, str(plan.directory / "control"), CONTROL_INSIDE]
-    return [*words, "--ro-bind", str(host.init), INIT_INSIDE]
-
-
-def prepare(plan: SandboxPlan, scratch: Scratch) -> tuple[str, ...]:
-    """
-    Make the sandbox's private directory, and what becomes its /tmp.
-
-    Returns:
-        Directories of the host's /etc to show inside.
-    """
-    plan.directory.mkdir(mode=0o700)
-    (plan.directory / "control").mkdir(mode=0o700)
-    scratch.prepare(plan)
-    return write_etc(plan.directory / "etc", Path("/etc"), plan.network)
 
 
 def find_bubblewrap() -> Path:
@@ -258,6 +163,27 @@ class BubblewrapDriver:
             gives_control=host.ids is None,
         )
         return await self._sandboxes.create(plan, watcher, habitat, site)
+
+    def copies(self, criu: Criu) -> Copies:
+        """
+        Return who makes sandboxes that can be copied.
+
+        Raises:
+            SandboxError: If only others can be made here.
+        """
+        host = self._host()
+        if host.ids is None:
+            raise SandboxError("sandboxes can be copied by root only")
+        keeper = Keeper(host.init)
+        return Copies(
+            self._sandboxes,
+            host,
+            bwrap=self._program,
+            scratch=self._scratch,
+            ways=self._ways(),
+            criu=criu,
+            keeper=keeper,
+        )
 
     async def sweep(self) -> int:
         """See `SandboxDriver.sweep`."""

@@ -166,13 +166,12 @@ async def launch(
     try:
         try:
             stdio = (given.fileno() if given else subprocess.DEVNULL, write_end)
-            child = _own(_popen(argv, control, stdio)) if cgroup is None else None
-            launcher = None if cgroup is None else _spawn_into(argv, control, stdio, cgroup)
+            child = spawn(argv, control, stdio, cgroup)
         finally:
             os.close(write_end)
-        if launcher is not None:
-            child = await _sibling_of(launcher, ready)
-        assert child is not None, "either way there is a child now"
+        if cgroup is not None:
+            launcher, child = child, None
+            child = await sibling_of(launcher, ready)
         await ready.until(b"\0")
         return await greet(child, control)
     except BaseException:
@@ -282,10 +281,10 @@ def _popen(
 def _own(process: subprocess.Popen[bytes]) -> Child:
     # From now on it is collected through the child; the library must not wonder why it was forgotten.
     process.returncode = 0
-    return _watch(process.pid)
+    return watch(process.pid)
 
 
-def _watch(pid: int) -> Child:
+def watch(pid: int) -> Child:
     """Hold a child of this process; one that cannot be held is ended."""
     try:
         return Child(pid, os.pidfd_open(pid))
@@ -295,18 +294,39 @@ def _watch(pid: int) -> Child:
         raise SandboxError(f"cannot watch a process: {error}", retryable=True) from error
 
 
-def _spawn_into(argv: Sequence[str], control: Path, stdio: tuple[int, int], cgroup: Path) -> Child:
-    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def spawn(
+    argv: Sequence[str], directory: Path, stdio: tuple[int, int], cgroup: Path | None, *passed: int
+) -> Child:
+    """
+    Start a command.
+
+    Args:
+        argv: The command.
+        directory: Where it works.
+        stdio: Its standard input and error.
+        cgroup: The group of version 2 in which it is to be born: a launcher is started, see `sibling_of`.
+        passed: Descriptors that it is to have under the same numbers.
+
+    Raises:
+        SandboxError: If it cannot be started.
+    """
+    if cgroup is None:
+        return _own(_popen(argv, directory, stdio, *passed))
+    group = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        words = [str(init_program()), "--into", str(directory), "--", *argv]
-        process = _popen(words, control, stdio, directory)
+        words = [str(init_program()), "--into", str(group), "--", *argv]
+        return _own(_popen(words, directory, stdio, group, *passed))
     finally:
-        os.close(directory)
-    return _own(process)
+        os.close(group)
 
 
-async def _sibling_of(launcher: Child, ready: ReadyPipe) -> Child:
-    """Return the child that the launcher has made for us; the launcher ends at once."""
+async def sibling_of(launcher: Child, ready: ReadyPipe) -> Child:
+    """
+    Return the child that the launcher has made for us; the launcher ends at once.
+
+    Raises:
+        SandboxError: If there is none.
+    """
     try:
         said = await ready.until(b"\n")
     finally:
@@ -316,7 +336,7 @@ async def _sibling_of(launcher: Child, ready: ReadyPipe) -> Child:
         raise SandboxError(
             f"cannot start a process in its cgroup: {said.decode(errors='replace')}", retryable=True
         )
-    return _watch(int(number))
+    return watch(int(number))
 
 
 async def receive_hello(connection: socket.socket) -> tuple[messages.Hello, socket.socket | None]:

@@ -48,16 +48,25 @@ class Masks:
     directories: tuple[str, ...] = ()
     read_only: tuple[str, ...] = ()
 
-    def words(self) -> list[str]:
-        """Return the arguments of bubblewrap; they come behind those that mount /proc, /usr and /etc."""
+    def words(self, replacements: tuple[Path, Path] | None = None) -> list[str]:
+        """
+        Return the arguments of bubblewrap; they come behind those that mount /proc, /usr and /etc.
+
+        Args:
+            replacements: A file and a directory that replace others, if they must be on the host.
+        """
+        # Mounts inside take no devices: what would be /dev/null elsewhere cannot even be opened.
+        nothing = str(replacements[0]) if replacements else "/dev/null"
         words: list[str] = []
         for path in self.read_only:
             words += ["--ro-bind", path, path]
         for path in self.files:
-            # Mounts inside take no devices: what would be /dev/null elsewhere cannot even be opened.
-            words += ["--ro-bind", "/dev/null", path]
+            words += ["--ro-bind", nothing, path]
         for path in self.directories:
-            words += ["--tmpfs", path, "--remount-ro", path]
+            if replacements:
+                words += ["--ro-bind", str(replacements[1]), path]
+            else:
+                words += ["--tmpfs", path, "--remount-ro", path]
         return words
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from remora.sandbox.limits import Limit
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MESSAGE_BYTES_MAX = 256 * 1024
 """Longest order that remora-init takes."""
 STRINGS_MAX = 8192
@@ -27,6 +27,7 @@ FREEZE = b"Z"
 THAW = b"T"
 MEASURE = b"M"
 MAKE_SOCKET = b"P"
+LET_GO = b"L"
 
 UNCHANGED = 0xFFFFFFFF
 """The user or group that a process keeps when it is not told another."""

@@ -77,8 +77,14 @@ class Lease:
 
     def launched(self, launcher: Path, command: Sequence[str]) -> list[str]:
         """Return the command that runs `command` in a network with this address."""
-        address_6 = str(self.address_6 or "-")
-        return [str(launcher), "--nat", self.device, str(self.address), GATEWAY, address_6, "--", *command]
+        return [str(launcher), "--nat", *self._words(), "--", *command]
+
+    def wired(self, launcher: Path, network: str) -> list[str]:
+        """Return the command that gives this address to the network namespace in the file `network`."""
+        return [str(launcher), "--wire", network, *self._words()]
+
+    def _words(self) -> list[str]:
+        return [self.device, str(self.address), GATEWAY, str(self.address_6 or "-")]
 
 
 class Firewall:

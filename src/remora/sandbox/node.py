@@ -56,6 +56,8 @@ class Site:
         greet: How platform and remora-init find each other.
         gives_control: True if the control socket is made here and handed to remora-init as standard input:
             whoever could make it inside could remove it, too.
+        start: Starts remora-init otherwise than by a command, in these cgroups; then `prepare` is not called.
+        processes: Number, name and pid of what runs already.
     """
 
     prepare: Callable[[SandboxGroup], list[str]]
@@ -63,6 +65,8 @@ class Site:
     leave: Callable[[], Awaitable[None]] = _nothing
     greet: launch.Greeting = launch.shake_hands
     gives_control: bool = False
+    start: Callable[[SandboxGroup], Awaitable[launch.Init]] | None = None
+    processes: tuple[tuple[int, str, int], ...] = ()
 
 
 class SandboxesOfNode:
@@ -161,21 +165,23 @@ class SandboxesOfNode:
         init: launch.Init | None = None
         try:
             group = self._group().create(plan.name, plan.memory_mib, site.memory_mib)
-            argv, control = site.prepare(group), plan.directory / "control"
-            with launch.bind(control) if site.gives_control else contextlib.nullcontext() as given:
-                init = await launch.launch(
-                    argv, control, self._tasks, group.birthplace, greet=site.greet, given=given
-                )
+            init = await (site.start(group) if site.start else self._launch(plan, site, group))
             forget = functools.partial(self._forget, plan, site)
-            return SupervisedSandbox(
-                plan, watcher, habitat, Estate(init, group, self._tasks, self._turn, forget)
-            )
+            estate = Estate(init, group, self._tasks, self._turn, forget)
+            return SupervisedSandbox(plan, watcher, habitat, estate, site.processes)
         except BaseException as error:
             undoing = self._tasks.spawn(self._undo(plan, site, group, init), f"undo sandbox {plan.name}")
             await launch.uncancelled(undoing)
             if isinstance(error, OSError):
                 raise SandboxError(f"cannot make sandbox {plan.name}: {error}", retryable=True) from error
             raise
+
+    async def _launch(self, plan: SandboxPlan, site: Site, group: SandboxGroup) -> launch.Init:
+        argv, control = site.prepare(group), plan.directory / "control"
+        with launch.bind(control) if site.gives_control else contextlib.nullcontext() as given:
+            return await launch.launch(
+                argv, control, self._tasks, group.birthplace, greet=site.greet, given=given
+            )
 
     async def _forget(self, plan: SandboxPlan, site: Site) -> None:
         self._living.discard(plan.name)

@@ -19,7 +19,7 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from remora.sandbox.base import SandboxError
 from remora.sandbox.launch import LISTEN_BACKLOG, START_WAIT_S, Init, bind, receive_hello
@@ -38,6 +38,8 @@ OPTIONS = ("--network=host", "--host-uds=open", "--ignore-cgroups")
 _CLONE_NEWNET = 0x40000000
 _KERNEL = b"boot"
 """The argument that tells gVisor's kernel from its other processes."""
+
+Made = TypeVar("Made")
 
 
 def has_own_kernel(program: str) -> bool:
@@ -137,7 +139,7 @@ def new_socket() -> socket.socket:
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
 
-def in_network(network: int, make: Callable[[], socket.socket]) -> socket.socket:
+def in_network(network: int, make: Callable[[], Made]) -> Made:
     """
     Call `make`, which does not wait, in the network namespace `network`; takes a tenth of a millisecond.
 
@@ -146,7 +148,7 @@ def in_network(network: int, make: Callable[[], socket.socket]) -> socket.socket
     Raises:
         OSError: If it cannot be entered, `make` failed so, or the machine has no thread to give.
     """
-    made: list[socket.socket] = []
+    made: list[Made] = []
     failed: list[OSError] = []
 
     def enter() -> None:

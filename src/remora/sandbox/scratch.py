@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 from remora.sandbox.base import SandboxError, SandboxPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 Kind = Literal["disk", "memory"]
 
@@ -119,16 +119,52 @@ def choose_scratch(launcher: Path, directory: Path, *, wants_disk: bool) -> tupl
     return Scratch("memory", launcher, directory), (f"{IN_MEMORY} ({reason})",)
 
 
-def _extents(file: int) -> list[Extent]:
-    found: list[Extent] = []
+def write_image(path: Path, template: Template) -> None:
+    """Write a file system into a new file."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    file = os.open(path, flags, 0o600)
+    try:
+        os.ftruncate(file, template.size_bytes)
+        for extent in template.extents:
+            os.pwrite(file, extent.content, extent.offset)
+    finally:
+        os.close(file)
+
+
+def write_copy(path: Path, source: Path) -> None:
+    """Write a file system into a new file that is like the file `source`."""
+    with source.open("rb") as original:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            copy_data(original.fileno(), file)
+        finally:
+            os.close(file)
+
+
+def copy_data(source: int, target: int) -> None:
+    """Make the file `target`, which is empty, like the file `source`, with the same holes."""
+    os.ftruncate(target, os.fstat(source).st_size)
+    for offset, size_bytes in _data(source):
+        done = 0
+        while done < size_bytes:
+            os.lseek(target, offset + done, os.SEEK_SET)
+            done += os.sendfile(target, source, offset + done, size_bytes - done)
+
+
+def _data(file: int) -> Iterator[tuple[int, int]]:
+    """Yield where there is something in a file, and how much."""
     position = 0
     while True:
         try:
             start = os.lseek(file, position, os.SEEK_DATA)
         except OSError:  # ENXIO: only zeros follow
-            return found
+            return
         position = os.lseek(file, start, os.SEEK_HOLE)
-        found.append(Extent(start, os.pread(file, position - start, start)))
+        yield start, position - start
+
+
+def _extents(file: int) -> list[Extent]:
+    return [Extent(offset, os.pread(file, size_bytes, offset)) for offset, size_bytes in _data(file)]
 
 
 class Scratch:
@@ -164,22 +200,14 @@ class Scratch:
         if not self.is_known(ephemeral_mib):
             self._templates[ephemeral_mib] = make_template(ephemeral_mib, self._directory)
 
-    def prepare(self, plan: SandboxPlan) -> None:
-        """Make `tmp` in the plan's directory, and the file that will be mounted on it."""
+    def prepare(self, plan: SandboxPlan, *, is_new: bool = True) -> None:
+        """Make `tmp` in the plan's directory, and if it is new the file that will be mounted on it."""
         tmp = plan.directory / "tmp"
         tmp.mkdir()
-        if self.kind == "memory":
+        if self.kind == "memory" or not is_new:
             return
         self.learn(plan.ephemeral_mib)
-        template = self._templates[plan.ephemeral_mib]
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        file = os.open(plan.directory / IMAGE, flags, 0o600)
-        try:
-            os.ftruncate(file, template.size_bytes)
-            for extent in template.extents:
-                os.pwrite(file, extent.content, extent.offset)
-        finally:
-            os.close(file)
+        write_image(plan.directory / IMAGE, self._templates[plan.ephemeral_mib])
 
     def launched(self, command: Sequence[str], plan: SandboxPlan) -> list[str]:
         """Return the command by which `command` finds /tmp's files in `tmp` of the plan's directory."""

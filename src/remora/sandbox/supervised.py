@@ -84,9 +84,17 @@ class SupervisedSandbox:
         watcher: Who is told.
         habitat: What the driver decided.
         estate: What it owns from now on.
+        processes: Number, name and pid of what runs already.
     """
 
-    def __init__(self, plan: SandboxPlan, watcher: Watcher, habitat: Habitat, estate: Estate) -> None:
+    def __init__(
+        self,
+        plan: SandboxPlan,
+        watcher: Watcher,
+        habitat: Habitat,
+        estate: Estate,
+        processes: tuple[tuple[int, str, int], ...] = (),
+    ) -> None:
         self._plan = plan
         self._watcher = watcher
         self._habitat = habitat
@@ -99,15 +107,17 @@ class SupervisedSandbox:
             is_isolated=habitat.is_isolated,
         )
         self._loop = asyncio.get_running_loop()
-        self._last_number = 0
+        self._last_number = max((number for number, _, _ in processes), default=0)
         self._waiting: dict[int, str] = {}
         """Ordered, not yet known to run."""
-        self._running: dict[int, tuple[str, int]] = {}
+        self._running = {number: (name, pid) for number, name, pid in processes}
         """Name and pid of what runs."""
         self._empties: deque[asyncio.Future[None] | None] = deque()
         """Orders to kill everything that were not answered; a future where `close` waits for the answer."""
         self._sockets: deque[asyncio.Future[socket.socket]] = deque()
         """Sockets that were asked for."""
+        self._let_go: asyncio.Future[None] | None = None
+        """Done when pid 1 has let go, after it was told to."""
         self._is_frozen = False
         self._is_ended = False
         self._sampled_bytes = 0
@@ -303,6 +313,36 @@ class SupervisedSandbox:
 
     # ---- the end
 
+    @property
+    def plan(self) -> SandboxPlan:
+        """What it was made from."""
+        return self._plan
+
+    @property
+    def pid(self) -> int:
+        """Number of its pid 1 as this process sees it."""
+        return self._init.pid
+
+    async def let_go(self) -> tuple[tuple[int, str, int], ...]:
+        """
+        Have pid 1 go on alone, thawed and without anything of this process's; only `close` may follow.
+
+        Returns:
+            Number, name and pid of what runs.
+
+        Raises:
+            ConnectionResetError: If it has ended.
+
+        **Cancellation:** it goes on alone all the same.
+        """
+        if self._is_ended or self._closing is not None:
+            raise ConnectionResetError(f"sandbox {self._plan.name} has ended")
+        self._let_go = self._loop.create_future()
+        self.thaw()
+        self._channel.send(messages.LET_GO)
+        await self._let_go
+        return tuple((number, name, pid) for number, (name, pid) in self._running.items())
+
     def _end(self) -> None:
         """Remora-init has let go: it is dying, and with it everything in its pid namespace. Wait for that."""
         self._is_ended = True
@@ -310,7 +350,9 @@ class SupervisedSandbox:
         if self._is_frozen and self._has_freezer:
             self._is_frozen = False
             self._group.thaw()
-        if self._closing is None:
+        if self._let_go is not None and not self._let_go.done():
+            self._let_go.set_result(None)
+        elif self._closing is None:
             self._loop.add_reader(self._init.pid1, self._lost)
         else:
             self._answer_rest()

@@ -16,22 +16,29 @@ async def readable(descriptor: int, *, within_s: float) -> bool:
     Returns:
         False if `within_s` seconds passed without.
     """
+    return await first_readable(descriptor, within_s=within_s) is not None
+
+
+async def first_readable(*descriptors: int, within_s: float) -> int | None:
+    """Wait until one of the descriptors can be read; return it, None if `within_s` seconds passed without."""
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
+    ready: asyncio.Future[int] = loop.create_future()
 
-    def settle() -> None:
+    def settle(descriptor: int) -> None:
         if not ready.done():
-            ready.set_result(None)
+            ready.set_result(descriptor)
 
-    loop.add_reader(descriptor, settle)
+    for descriptor in descriptors:
+        loop.add_reader(descriptor, settle, descriptor)
     try:
         async with asyncio.timeout(within_s):
-            await ready
+            return await ready
     except TimeoutError:
-        return _is_readable(descriptor)  # a loop that was busy meanwhile looks at the clock first
+        # A loop that was busy meanwhile looks at the clock first.
+        return next(filter(_is_readable, descriptors), None)
     finally:
-        loop.remove_reader(descriptor)
-    return True
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)
 
 
 def _is_readable(descriptor: int) -> bool:

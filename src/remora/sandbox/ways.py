@@ -48,6 +48,9 @@ class Way(Protocol):
     def launched(self, command: Sequence[str]) -> list[str]:
         """Return the command by which `command` finds itself in the network it is to have."""
 
+    def wired(self, network: str) -> list[str]:
+        """Return the command that connects the namespace in the file `network`; empty if nothing is to do."""
+
     async def leave(self) -> None:
         """Give back what was taken; the sandbox is gone."""
 
@@ -58,6 +61,10 @@ class Direct:
     def launched(self, command: Sequence[str]) -> list[str]:
         """See `Way.launched`."""
         return list(command)
+
+    def wired(self, network: str) -> list[str]:  # noqa: ARG002 - the protocol's signature
+        """See `Way.wired`."""
+        return []
 
     async def leave(self) -> None:
         """See `Way.leave`."""
@@ -74,6 +81,10 @@ class Masqueraded:
     def launched(self, command: Sequence[str]) -> list[str]:
         """See `Way.launched`."""
         return self._lease.launched(self._launcher, command)
+
+    def wired(self, network: str) -> list[str]:
+        """See `Way.wired`."""
+        return self._lease.wired(self._launcher, network)
 
     async def leave(self) -> None:
         """See `Way.leave`."""
@@ -92,6 +103,10 @@ class ThroughPasta:
         """See `Way.launched`."""
         leash = [str(self._launcher), "--leash", "--"]  # bubblewrap, frozen, does not notice that we died
         return [*leash, self._pasta, *_PASTA, "--", str(self._launcher), "--closed", "--", *command]
+
+    def wired(self, network: str) -> list[str]:
+        """See `Way.wired`; pasta only connects what it has started itself."""
+        raise SandboxError(f"pasta cannot connect {network}")
 
     async def leave(self) -> None:
         """See `Way.leave`."""
