@@ -12,7 +12,6 @@ import pytest
 
 from remora.sandbox import messages
 from remora.sandbox.base import Exit, Mount, SandboxPlan
-from remora.sandbox.bubblewrap import command
 from remora.sandbox.cgroups import NodeGroup, group_name, leftover_groups, remove_empty_parents, sweep_groups
 from remora.sandbox.hierarchies import (
     CONTROLS,
@@ -30,6 +29,7 @@ from remora.sandbox.limits import ALWAYS, process_limits
 from remora.sandbox.masks import find_masks
 from remora.sandbox.process import choose_paths
 from remora.sandbox.root_files import IdRange, choose_ids, write_etc
+from remora.sandbox.wrapping import command
 
 ENTRIES = (HostEntry("usr"), HostEntry("bin", "usr/bin"), HostEntry("lib", "usr/lib"))
 MOUNTS = (Mount(Path("/data/code/abc"), "/var/task"), Mount(Path("/root/py"), "/var/lang"))
@@ -395,7 +395,7 @@ def test_what_cannot_be_a_process_is_refused():
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        (b"H\x02\0\0\0\x29\x23\0\0", messages.Hello(9001)),
+        (b"H\x03\0\0\0\x29\x23\0\0", messages.Hello(9001)),
         (b"S\x01\0\0\0\x02\0\0\0", messages.Started(1, 2)),
         (b"F\x01\0\0\0\x02\0\0\0", messages.Failed(1, 2)),
         (b"X" + struct.pack("<IIIQQ", 1, 3, 0, 5, 6), messages.Exited(1, Exit(3, None, 5, 6))),
