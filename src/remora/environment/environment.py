@@ -31,6 +31,7 @@ from remora.environment.output import Outputs
 from remora.environment.posting import Posted, posted_by
 from remora.environment.programs import are_extensions_disabled, external_extensions, find_bootstrap
 from remora.environment.snapshots import Vault
+from remora.environment.story import Recorder
 from remora.environment.variables import (
     Place,
     extension_variables,
@@ -119,6 +120,8 @@ class Environment:
         self.machine = Machine(
             external_extensions(deployment), budgets, is_for_snapshot=place.is_for_snapshot
         )
+        self.recorder = Recorder(self.machine) if place.is_for_snapshot else None
+        self._handle = (self.recorder or self.machine).handle
         self.invocations = 0
         self._timeout_us = int(deployment.function.timeout_s * 1_000_000)
         self._place = place
@@ -279,7 +282,7 @@ class Environment:
         try:
             while events:
                 now_us = self._now_us = self._clock.monotonic_us()
-                for effect in self.machine.handle(events.popleft(), now_us):
+                for effect in self._handle(events.popleft(), now_us):
                     performers[type(effect)](effect)
         except Exception:  # noqa: BLE001 - the boundary "environment": it dies, the node lives
             self._broke()
