@@ -343,6 +343,31 @@ class Connection(asyncio.Protocol):
             self._waiters.append(waiter)
             await waiter
 
+    # What it is asked when it changes its server (see `moving`).
+
+    @property
+    def waits_for(self) -> ServedExchange | None:
+        """Who is being answered."""
+        return self._current
+
+    @property
+    def is_between(self) -> bool:
+        """True if nothing is half read, half written or in line: at most one whole request is unanswered."""
+        current = self._current
+        is_whole = current is None or (
+            current.state == OPEN and current.is_complete and current.keeps and not current.received_bytes
+        )
+        is_busy = self._headers is not None or self._reading is not None or bool(self._waiting)
+        is_ending = self._is_ending or self._is_over or self._is_eof or self.transport.is_closing()
+        has_unsent = self._is_write_paused or self.transport.get_write_buffer_size() > 0
+        return is_whole and not (is_busy or is_ending or has_unsent or self.is_http10)
+
+    def forget(self) -> None:
+        """Let go of the transport; nobody hears of it, and nothing is sent."""
+        self._parser = self._current = None
+        self._is_ending = self._is_over = True
+        self.transport.abort()
+
     # What the server says.
 
     def shut(self, *, is_lingering: bool) -> None:

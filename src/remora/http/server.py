@@ -72,6 +72,15 @@ class Server:
         """The TCP port that is listened on."""
         return int(self._listener.getsockname()[1])
 
+    @property
+    def has_room(self) -> bool:
+        """True if it serves, and one connection more would not be too many."""
+        return (
+            bool(self._servers)
+            and not self._is_closed
+            and len(self.connections) < self.limits.connections_max
+        )
+
     async def start(self) -> None:
         """
         Accept connections from now on.
