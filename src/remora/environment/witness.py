@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
-from remora.telemetry.broadcast import Broadcast
-from remora.telemetry.facts import Subject, Teller
+from remora.telemetry.broadcast import Broadcast, BroadcastState
+from remora.telemetry.facts import Subject, Teller, TellerState
+from remora.telemetry.meter import MeterState  # noqa: TC001 - a record is read by its annotations
 
 if TYPE_CHECKING:
     import socket
@@ -38,6 +39,14 @@ class _Invoked(msgspec.Struct, frozen=True, gc=False):
 
     invoked_arn: str
     trace_id: str
+
+
+class WitnessState(msgspec.Struct, frozen=True):
+    """What goes into a snapshot; written with `msgspec.msgpack`."""
+
+    broadcast: BroadcastState
+    system_log: TellerState | None
+    meter: MeterState | None
 
 
 class Witness:
@@ -158,6 +167,24 @@ class Witness:
         self._broadcast.teller.moved(log_stream)
         if self._recording is not None:
             self._recording.moved(log_stream)
+
+    async def release(self) -> None:
+        """Deliver nothing until `resume`, and let go of all connections; see `Broadcast.release`."""
+        self._catch_up()
+        await self._broadcast.release()
+
+    def state(self) -> WitnessState:
+        """Return what an environment that is ready for its snapshot goes on with."""
+        self._catch_up()
+        meter = self._meter.state() if self._meter is not None else None
+        return WitnessState(self._broadcast.state(), self._journal.state(), meter)
+
+    def adopt(self, state: WitnessState) -> None:
+        """Go on as another one; nobody hears of that, and subscribers hear nothing until `resume`."""
+        self._broadcast.adopt(state.broadcast)
+        self._journal.adopt(state.system_log)
+        if self._meter is not None and state.meter is not None:
+            self._meter.adopt(state.meter)
 
     def exited(self, process: str, cpu_us: int, memory_peak_kib: int) -> None:
         """A process ended; see `remora.sandbox.base.Exit`."""

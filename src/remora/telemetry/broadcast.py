@@ -18,8 +18,8 @@ import msgspec
 from remora.lifecycle.messages import Kind
 from remora.telemetry.delivery import Delivery
 from remora.telemetry.events import write_dropped, write_fact, write_lines, write_objects
-from remora.telemetry.facts import Fact
-from remora.telemetry.queue import Queue
+from remora.telemetry.facts import Fact, TellerState
+from remora.telemetry.queue import Queue, QueueState
 from remora.telemetry.subscriptions import Api, Refusal, Subscription, place, read_subscription
 
 if TYPE_CHECKING:
@@ -64,6 +64,20 @@ class Subscriber:
 
     subscription: Subscription
     delivery: Delivery
+
+
+class SubscriptionState(msgspec.Struct, frozen=True):
+    """One subscription, and what was not delivered to it."""
+
+    subscription: Subscription
+    queue: QueueState
+
+
+class BroadcastState(msgspec.Struct, frozen=True):
+    """What goes into a snapshot: who subscribed, and what the teller knows."""
+
+    subscribers: tuple[SubscriptionState, ...]
+    teller: TellerState
 
 
 class Answer(NamedTuple):
@@ -143,15 +157,9 @@ class Broadcast:
 
     def _add(self, subscription: Subscription) -> None:
         """Begin to deliver, what was recorded first, as a batch of its own."""
-        queue = Queue(subscription.buffering, self._write_dropped)
-        delivery = Delivery(
-            queue,
-            subscription.destination,
-            make_socket=self._make_socket,
-            clock=self._clock,
-            tasks=self._tasks,
-        )
-        subscriber = Subscriber(subscription, delivery)
+        subscriber = self._subscriber(subscription)
+        delivery = subscriber.delivery
+        queue = delivery.queue
         for each in self._history or ():
             queue.put(self._entries(each, subscriber))
         for category in subscription.types:
@@ -161,8 +169,50 @@ class Broadcast:
         queue.flush()
         delivery.step()
 
+    def _subscriber(self, subscription: Subscription) -> Subscriber:
+        delivery = Delivery(
+            Queue(subscription.buffering, self._write_dropped),
+            subscription.destination,
+            make_socket=self._make_socket,
+            clock=self._clock,
+            tasks=self._tasks,
+        )
+        return Subscriber(subscription, delivery)
+
     def _write_dropped(self, records: int, size_bytes: int) -> bytes:
         return write_dropped(records, size_bytes, self._clock.wall_ms())
+
+    # --- what goes into a snapshot, and comes out of it ----------------------------------------------------
+
+    async def release(self) -> None:
+        """
+        Deliver nothing until `resume`, and return when no connection to a subscriber is left.
+
+        **Cancellation:** connections are dropped all the same.
+        """
+        for each in self._subscribers:
+            each.delivery.pause()
+            each.delivery.disconnect()
+        for each in self._subscribers:
+            await each.delivery.release()
+
+    def state(self) -> BroadcastState:
+        """Return who subscribed and what they have not got yet; the init must be over."""
+        assert self._history is None, "a snapshot was taken within an init"
+        subscribers = self._subscribers
+        held = [SubscriptionState(each.subscription, each.delivery.queue.state()) for each in subscribers]
+        return BroadcastState(tuple(held), self.teller.state())
+
+    def adopt(self, state: BroadcastState) -> None:
+        """Have the subscribers that another one had; they hear nothing of it, nor anything until `resume`."""
+        assert not self._subscribers, "subscribers were adopted by an environment that has some"
+        now_us = self._clock.monotonic_us()
+        self.teller.adopt(state.teller, now_us)
+        for held in state.subscribers:
+            subscriber = self._subscriber(held.subscription)
+            subscriber.delivery.pause()
+            subscriber.delivery.queue.adopt(held.queue, now_us)
+            self._subscribers.append(subscriber)
 
     # --- what they are told --------------------------------------------------------------------------------
 

@@ -86,6 +86,8 @@ class Delivery:
         self._is_paused = False
         self._is_closed = False
         self._waiters: list[Callable[[], None]] = []
+        self._leaving: asyncio.Event | None = None
+        """Set when there is no connection any more; None unless somebody waits for that."""
 
     def __repr__(self) -> str:
         """State destination and queue."""
@@ -154,6 +156,25 @@ class Delivery:
         if self._connection is not None:
             self._connection.abort()
 
+    async def release(self) -> None:
+        """
+        Begin nothing until `resume`, and return when there is no connection; what was out is tried again.
+
+        **Cancellation:** the connection is dropped all the same.
+        """
+        self.pause()
+        self.disconnect()
+        self._leaving = asyncio.Event()
+        self._tell_gone()
+        try:
+            await self._leaving.wait()
+        finally:
+            self._leaving = None
+
+    def _tell_gone(self) -> None:
+        if self._leaving is not None and self._connection is None and not self._is_connecting:
+            self._leaving.set()
+
     def close(self) -> None:
         """Deliver nothing any more. Repeated calls: no effect."""
         self.pause()
@@ -180,6 +201,7 @@ class Delivery:
             connection = await self._connected()
         except OSError:
             self._is_connecting = False
+            self._tell_gone()
             if not self._is_closed:
                 self.failed()
             return
@@ -188,7 +210,10 @@ class Delivery:
             connection.abort()
             return
         self._connection = connection
-        if self._batch is not None:
+        if self._leaving is not None:
+            self.failed()
+            connection.abort()
+        elif self._batch is not None:
             connection.send(self._batch)
 
     async def _connected(self) -> Connection:
@@ -250,6 +275,7 @@ class Delivery:
         """A connection has ended, whoever ended it."""
         if self._connection is connection:
             self._connection = None
+            self._tell_gone()
 
 
 class HttpConnection:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
 from remora.telemetry.report import billed_ms_of, billed_restore_ms
 from remora.telemetry.traces import trace_context
@@ -115,6 +117,14 @@ def outcome(happened: Happened) -> dict[str, str]:
     return {"status": status, "errorType": error_type} if error_type else {"status": status}
 
 
+class TellerState(msgspec.Struct, frozen=True):
+    """What a teller knows of an init that is over, and what it holds back of it."""
+
+    phase: str
+    is_runtime_ready: bool
+    held_init: tuple[Fact, ...]
+
+
 class Teller:
     """
     Tells what happened in one environment, event by event.
@@ -168,6 +178,16 @@ class Teller:
     def moved(self, instance_id: str) -> None:
         """Whose events they are has got another log stream, by that name."""
         self._subject = replace(self._subject, instance_id=instance_id)
+
+    def state(self) -> TellerState:
+        """Return what it knows after an init."""
+        return TellerState(self._phase, self._is_runtime_ready, tuple(self._held_init))
+
+    def adopt(self, state: TellerState, now_us: int) -> None:
+        """Know what another one knew; what that one held came about now, as far as this clock goes."""
+        self._phase, self._is_runtime_ready = state.phase, state.is_runtime_ready
+        self._is_runtime_started = True
+        self._held_init = [fact._replace(at_us=now_us) for fact in state.held_init]
 
     # --- init ----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from remora.telemetry.system_log import write_record
 if TYPE_CHECKING:
     from remora.kit.clock import Clock
     from remora.telemetry.application_log import ApplicationLog
+    from remora.telemetry.facts import TellerState
     from remora.telemetry.logs import LogStore
     from remora.telemetry.system_log import SystemLog
     from remora.telemetry.timeline import Timeline
@@ -84,6 +85,15 @@ class Journal:
         self._tail.clear()
         if self._system_log is not None:
             self._system_log.moved(stream)
+
+    def state(self) -> TellerState | None:
+        """Return what its system log knows after an init; None for format Text."""
+        return self._system_log.state() if self._system_log is not None else None
+
+    def adopt(self, state: TellerState | None) -> None:
+        """Know what another one knew."""
+        if self._system_log is not None and state is not None:
+            self._system_log.adopt(state, self._clock.monotonic_us())
 
     def happened(self, happened: Happened, memory_peak_bytes: int = 0) -> None:
         """

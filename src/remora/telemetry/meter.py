@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from remora.lifecycle.messages import RUNTIME_PROCESS, Happened, Kind
 from remora.telemetry.metrics import Metrics
 from remora.telemetry.report import billed_ms_of
@@ -51,6 +53,13 @@ class Meters:
     def open(self, function: str, version: str, rates: Rates) -> Meter:
         """Make the meter of an environment."""
         return Meter(self, self.usage.of(function, version), rates)
+
+
+class MeterState(msgspec.Struct, frozen=True):
+    """Which extensions a meter reckons with after an init."""
+
+    has_extensions: bool
+    invoked: tuple[str, ...]
 
 
 class Meter:
@@ -107,6 +116,14 @@ class Meter:
         hear = self._hear.get(happened.kind)
         if hear is not None:
             hear(happened)
+
+    def state(self) -> MeterState:
+        """Return what later invocations are reckoned with."""
+        return MeterState(self._has_extensions, tuple(sorted(self._invoked)))
+
+    def adopt(self, state: MeterState) -> None:
+        """Reckon with the same extensions as another one."""
+        self._has_extensions, self._invoked = state.has_extensions, set(state.invoked)
 
     def exited(self, process: str, cpu_us: int, memory_peak_kib: int) -> None:
         """A process ended, having used that much CPU (microseconds) and memory at its peak."""

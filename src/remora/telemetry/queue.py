@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -35,6 +37,25 @@ class Entry(NamedTuple):
     json: bytes
     payload_bytes: int
     at_us: int
+
+
+class QueueState(msgspec.Struct, frozen=True):
+    """
+    What a queue holds that was not delivered.
+
+    Args:
+        out: The batch that is out, whether or not it has arrived: nobody has said so.
+        waiting: What waits, in order.
+        dropped: Records that were dropped so far.
+        dropped_bytes: Bytes of them.
+        is_drop_told: True if the subscriber was told of them.
+    """
+
+    out: tuple[bytes, ...]
+    waiting: tuple[Entry, ...]
+    dropped: int
+    dropped_bytes: int
+    is_drop_told: bool
 
 
 class Queue:
@@ -171,6 +192,22 @@ class Queue:
         assert self._out is not None, "a batch failed that was not out"
         self._retry_at_us = now_us + self._retry_us
         self._retry_us = min(2 * self._retry_us, RETRY_US_MAX)
+
+    def state(self) -> QueueState:
+        """Return what was not delivered."""
+        out, waiting = tuple(self._out or ()), tuple(self._waiting)
+        return QueueState(out, waiting, self._dropped, self._dropped_bytes, self._is_drop_told)
+
+    def adopt(self, state: QueueState, now_us: int) -> None:
+        """Take in what another queue has not delivered, as if it had come about now; this one is new."""
+        assert self._out is None, "a queue that is in use took in another one"
+        assert not self._waiting, "a queue that is in use took in another one"
+        if state.out:
+            self._out, self._retry_at_us = [*state.out], 0
+        self._waiting.extend(entry._replace(at_us=now_us) for entry in state.waiting)
+        self._waiting_bytes = sum(entry.payload_bytes for entry in state.waiting)
+        self._dropped, self._dropped_bytes = state.dropped, state.dropped_bytes
+        self._is_drop_told = state.is_drop_told
 
     def retry(self) -> None:
         """Try the batch that failed again at once: there is a new listener, or the environment runs again."""

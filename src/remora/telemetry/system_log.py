@@ -14,7 +14,7 @@ from remora.telemetry.facts import rfc3339
 
 if TYPE_CHECKING:
     from remora.lifecycle.messages import Happened
-    from remora.telemetry.facts import Fact, Teller
+    from remora.telemetry.facts import Fact, Teller, TellerState
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARN")
 _STARTS: Final = ("platform.initStart", "platform.restoreStart")
@@ -67,6 +67,14 @@ class SystemLog:
     def moved(self, stream: str) -> None:
         """The environment goes on in another log stream."""
         self._teller.moved(stream)
+
+    def state(self) -> TellerState:
+        """Return what it knows after an init."""
+        return self._teller.state()
+
+    def adopt(self, state: TellerState, now_us: int) -> None:
+        """Know what another one knew."""
+        self._teller.adopt(state, now_us)
 
     def is_logged(self, level: str) -> bool:
         """Tell whether records of that level are in the log group."""
