@@ -208,11 +208,6 @@ def test_a_bad_request_is_refused_in_the_words_of_aws(shared_node, members, code
             INVALID,
             "Tenant isolation are not offered",
         ),
-        (
-            {"SnapStart": {"ApplyOn": "PublishedVersions"}},
-            INVALID,
-            "SnapStart is not offered by this node yet",
-        ),
         pytest.param(
             {"SnapStart": {"ApplyOn": "PublishedVersions"}, "Runtime": "nodejs20.x"},
             INVALID,

@@ -91,7 +91,8 @@ class FakeMaker:
         self.made = []
         self.sandboxes = {}
 
-    def make(self, deployment, owner, *, is_provisioned):
+    def make(self, deployment, owner, *, is_provisioned, snapshots):
+        assert snapshots is None, "nothing here starts from a snapshot"
         environment = FakeEnvironment(len(self.made), deployment, owner)
         environment.is_provisioned = is_provisioned
         self.made.append(environment)

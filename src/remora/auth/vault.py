@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from remora.kit.files import new_file, remove_unfinished
 
@@ -43,6 +45,18 @@ class Vault:
 
     def __repr__(self) -> str:
         return f"<Vault {self._path}>"
+
+    def key_for(self, purpose: bytes) -> bytes:
+        """
+        Return a key of 32 bytes, always the same for a purpose.
+
+        Raises:
+            VaultError: If the vault's own is damaged, or cannot be read.
+            OSError: If there is none, and the disk cannot take one.
+        """
+        with self._lock:
+            own = self._read(may_make=True)
+        return HKDF(SHA256(), _KEY_BYTES, salt=None, info=purpose).derive(own)
 
     def seal(self, text: str, name: str) -> str:
         """

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from remora.resources import functions
 from remora.resources.configuration import Runtimes
 from remora.resources.view import Stamp
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from remora.kit.clock import Clock
     from remora.pool.base import Answer, Deployment, InvokeRequest, InvokeResult, ProvisionedStatus
     from remora.resources.names import Place
+    from remora.resources.records import FunctionVersion
     from remora.runtimes.layout import RuntimeLayout
     from remora.spec.lambda_api import LambdaApi
 
@@ -96,6 +98,27 @@ class EventSink(Protocol):
         """
 
 
+class SnapshotKeeper(Protocol):
+    """Who sees to the snapshots of versions."""
+
+    def look(self, control: Control, name: str = "") -> None:
+        """Begin to take the snapshots that a function's versions lack, or all; returns at once."""
+
+    def serving(self, control: Control, version: FunctionVersion) -> FunctionVersion:
+        """
+        Say what an invocation of a version runs; one that has no snapshot gets another.
+
+        Raises:
+            ApiError: As `functions.serving`.
+        """
+
+    def lost(self, control: Control, deployment: Deployment) -> None:
+        """The snapshot of a version turned out to be none: another one is taken."""
+
+    async def drop(self, version: FunctionVersion) -> None:
+        """Remove the snapshot of a version. Repeated calls: no effect."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
     """
@@ -137,6 +160,7 @@ class Control:
         events: Who takes asynchronous invocations; None if nobody does.
         count: Takes in a number of a metric.
         expect: Is told what is ready to run, and may be wanted soon.
+        snap_start: Sees to snapshots; None if nobody does.
         data: The node's data directory.
     """
 
@@ -157,6 +181,7 @@ class Control:
     events: EventSink | None = None
     count: Count = uncounted
     expect: Callable[[Deployment], None] | None = None
+    snap_start: SnapshotKeeper | None = None
 
     @property
     def place(self) -> Place:
@@ -166,6 +191,17 @@ class Control:
     def stamp(self) -> Stamp:
         """Return the time and fresh identifiers, for the rules."""
         return Stamp(self.clock.wall_ms(), self.new_id(), self.new_id())
+
+    def serving(self, version: FunctionVersion) -> FunctionVersion:
+        """
+        Say what an invocation of a version runs.
+
+        Raises:
+            ApiError: As `functions.serving`.
+        """
+        if self.snap_start is not None:
+            return self.snap_start.serving(self, version)
+        return functions.serving(self.state.view, version)
 
     def runtime_names(self) -> Runtimes:
         """Return which runtimes there are, for the rules."""

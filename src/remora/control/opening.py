@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         InvocationPool,
         Provisioning,
         RuntimeSource,
+        SnapshotKeeper,
         Spawn,
     )
     from remora.kit.clock import Clock
@@ -46,6 +47,7 @@ async def open_control(
     events: EventSink | None = None,
     count: Count = uncounted,
     expect: Callable[[Deployment], None] | None = None,
+    snap_start: SnapshotKeeper | None = None,
 ) -> Control:
     """
     Load all records and make ready to answer; preparations that were interrupted are begun again.
@@ -66,6 +68,7 @@ async def open_control(
         events: Who takes asynchronous invocations; None if nobody does.
         count: Takes in a number of a metric; nobody does unless told.
         expect: Is told what is ready to run, and may be wanted soon.
+        snap_start: Sees to snapshots; None if nobody does.
 
     Raises:
         StoreError: If the store cannot be opened.
@@ -93,7 +96,10 @@ async def open_control(
         events=events,
         count=count,
         expect=expect,
+        snap_start=snap_start,
     )
     preparation.resume(control)
+    if snap_start is not None:
+        snap_start.look(control)
     control.cleaning.request()
     return control

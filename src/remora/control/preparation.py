@@ -12,7 +12,7 @@ from remora.runtimes.errors import RuntimeUnavailable
 from remora.store.base import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from remora.control.context import Control
     from remora.pool.base import Deployment
@@ -60,12 +60,14 @@ async def _succeed(control: Control, version: FunctionVersion, deployment: Deplo
         changes = functions.prepared(view, version, deployment.runtime.version_arn, stamp)
         return bool(changes), changes
 
-    if await _note(control, decide):
+    if await note(control, decide):
         control.deployments.keep_only(version)
         if version.state != "Pending":
             control.pool.retire(version.arn, version.version)
         if control.expect is not None:
             control.expect(deployment)
+        if control.snap_start is not None:
+            control.snap_start.look(control, version.name)
     control.cleaning.request()
 
 
@@ -76,10 +78,10 @@ async def _fail(control: Control, version: FunctionVersion, code: str, reason: s
         changes = functions.unpreparable(view, version, code, reason, stamp)
         return bool(changes), changes
 
-    await _note(control, decide)
+    await note(control, decide)
 
 
-async def _note(control: Control, decide: Callable[[View], tuple[bool, list[Change]]]) -> bool:
+async def note(control: Control, decide: Callable[[View], tuple[bool, Sequence[Change]]]) -> bool:
     """Keep an outcome; while the disk is full nobody else would, so it is tried again until there is room."""
     while True:
         try:

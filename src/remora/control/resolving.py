@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from remora.artifacts.archive import ArchiveError
 from remora.events.base import Gone, NotReady
-from remora.resources import functions, versions
+from remora.resources import versions
 from remora.runtimes.errors import RuntimeUnavailable
 from remora.spec.errors import ApiError
 
@@ -36,7 +36,7 @@ async def deployment_of(control: Control, name: str, qualifier: str) -> Deployme
         if control.draw() < weight:
             version = version_of(control, name, number)
     try:
-        return await control.deployments.make(functions.serving(view, version))
+        return await control.deployments.make(control.serving(version))
     except (ApiError, ArchiveError, RuntimeUnavailable, OSError) as error:
         raise NotReady(f"{name}:{qualifier} cannot be run now: {error}") from error
 

@@ -13,7 +13,7 @@ import logging
 import os
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from remora.environment.answers import (
     JSON,
@@ -26,12 +26,13 @@ from remora.environment.answers import (
     shutdown_event,
 )
 from remora.environment.api import EnvironmentApi
+from remora.environment.copies import Scene, adopt_connections, take_connections
 from remora.environment.invocation import Invocation
-from remora.environment.output import Outputs
+from remora.environment.output import STREAMS, Outputs
 from remora.environment.posting import Posted, posted_by
 from remora.environment.programs import are_extensions_disabled, external_extensions, find_bootstrap
 from remora.environment.snapshots import Vault
-from remora.environment.story import Recorder
+from remora.environment.story import Recorder, StoryError, read_story, restore_machine
 from remora.environment.variables import (
     Place,
     extension_variables,
@@ -42,12 +43,14 @@ from remora.environment.variables import (
 from remora.environment.witness import Witness
 from remora.http.known import KnownRequests
 from remora.http.limits import Limits
+from remora.http.moving import CannotMoveError
 from remora.http.server import Server
 from remora.kit.alarms import Alarm
 from remora.kit.tasks import TaskSet
 from remora.lifecycle import messages as m
 from remora.lifecycle.machine import Budgets, Machine
-from remora.sandbox.base import ProcessPlan
+from remora.sandbox.base import ProcessPlan, SandboxError
+from remora.sandbox.restoration import Belongings
 from remora.spec.signals import exit_text
 
 if TYPE_CHECKING:
@@ -55,11 +58,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.environment.base import Deployment, InvokeRequest, InvokeResult
+    from remora.environment.copies import CopyingDriver
+    from remora.environment.output import Output
     from remora.environment.snapshots import Snapshots
     from remora.environment.variables import Credentials
     from remora.http.exchange import Exchange
     from remora.kit.clock import Clock
-    from remora.sandbox.base import Exit, Sandbox, SandboxDriver, SandboxPlan
+    from remora.sandbox.base import Exit, Sandbox, SandboxMaker, SandboxPlan
+    from remora.sandbox.supervised import SupervisedSandbox
     from remora.telemetry.journal import Journal
     from remora.telemetry.meter import Meter
 
@@ -188,7 +194,7 @@ class Environment:
         assert self._sandbox is not None, "an environment was used before it was started"
         return self._sandbox
 
-    async def start(self, driver: SandboxDriver, plan: SandboxPlan) -> None:
+    async def start(self, driver: SandboxMaker, plan: SandboxPlan) -> None:
         """
         Make the sandbox, open the APIs, begin the init; the owner hears when the environment is available.
 
@@ -202,15 +208,92 @@ class Environment:
         shared = shared_variables(self.deployment, self._place, sandbox.paths, sandbox.api_address)
         self._extension_env = extension_variables(shared)
         self._runtime_env = runtime_variables(shared, self.deployment, self._place, sandbox.paths)
-        api = EnvironmentApi(
+        self._server = Server(self._api(), sandbox.listener, _API_LIMITS, known=_KNOWN)
+        await self._server.start()
+        self.feed(m.Initialise())
+
+    def _api(self) -> EnvironmentApi:
+        return EnvironmentApi(
             self,
             has_extensions=not are_extensions_disabled(self.deployment),
             has_telemetry=self._place.has_telemetry,
             vault=self._vault,
         )
-        self._server = Server(api, sandbox.listener, _API_LIMITS, known=_KNOWN)
+
+    async def leave(self, driver: CopyingDriver, images: str) -> Scene:
+        """
+        Write an environment that is held down, processes and all; nothing runs in it afterwards.
+
+        Args:
+            driver: Who made its sandbox.
+            images: Where its processes are written down.
+
+        Raises:
+            SandboxError: If that cannot be done now.
+        """
+        assert self._vault is not None, "a snapshot is taken of an environment that is not made for one"
+        assert self.recorder is not None, "a snapshot is taken of an environment that has been restored"
+        assert self._server is not None, "an environment is held that was never started"
+        await self.witness.release()
+        self._outputs.drain()
+        recorder, sandbox = self.recorder, self.sandbox
+        try:
+            story = recorder.story().to_bytes()
+            connections = take_connections(self._server, recorder)
+        except (CannotMoveError, StoryError) as error:
+            raise SandboxError(f"no snapshot can be taken of what goes on: {error}") from error
+        return Scene(
+            token=self._vault.token,
+            runtime_release=self.runtime_release,
+            story=story,
+            witness=self.witness.state(),
+            connections=connections,
+            pipes=self._outputs.numbers(),
+            sandbox=await driver.dump(cast("SupervisedSandbox", sandbox), images),
+        )
+
+    async def copy(self, driver: CopyingDriver, plan: SandboxPlan, scene: Scene, images: str) -> None:
+        """
+        Begin where another one left; then it is held as that one was.
+
+        Args:
+            driver: Who makes the sandbox.
+            plan: Of the sandbox.
+            scene: What the other one was like.
+            images: Where its processes are written down.
+
+        Raises:
+            SandboxError: If the sandbox could not be made; then nothing is left of it.
+
+        **Cancellation:** `close` removes what there is.
+        """
+        assert self._vault is not None, "an environment begins as a copy that has no snapshot"
+        assert self._snapshots is not None, "an environment begins as a copy that has no snapshot"
+        self._vault.expect(scene.token)
+        self.runtime_release = scene.runtime_release
+        pipes: dict[int, int] = {}
+        outputs: list[Output] = []
+        for process, numbers in scene.pipes.items():
+            made = self._outputs.open(process, has_log_channel=len(numbers) > STREAMS)
+            pipes |= {number: output.writer for number, output in zip(numbers, made, strict=True)}
+            outputs += made
+        # What happens meanwhile is heard when the machine knows what came before.
+        self._is_performing = True
+        try:
+            own = Belongings(images, pipes, [each.tcp for each in scene.connections])
+            made_copy = await driver.copy(plan, self, scene.sandbox, own)
+        finally:
+            for output in outputs:
+                output.close_writer()
+        self._sandbox = made_copy.sandbox
+        self._server = Server(self._api(), made_copy.sandbox.listener, _API_LIMITS, known=_KNOWN)
         await self._server.start()
-        self.feed(m.Initialise())
+        calls = await adopt_connections(self._server, scene.connections, made_copy.connections)
+        self.machine = restore_machine(read_story(scene.story), self.machine.state.budgets, calls)
+        self._handle, self.recorder = self.machine.handle, None
+        self.witness.adopt(scene.witness)
+        self._is_frozen, self._is_performing = True, False
+        self._snapshots.environment_held(self)
 
     def invoke(self, request_id: str, request: InvokeRequest, answer: Callable[[InvokeResult], None]) -> None:
         """

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+STREAMS = 2
+"""Pipes of a process without a log channel: standard output and standard error."""
 READ_BYTES = 65_536
 READS_MAX = 4
 """Reads in one go, more than a pipe holds; a process that prints without end must not hold up the others."""
@@ -240,6 +242,13 @@ class Outputs:
             output.drain()
             if output.fileno() < 0:
                 self._poll.unregister(descriptor)
+
+    def numbers(self) -> dict[str, tuple[int, ...]]:
+        """Return the numbers of the pipes of each process, as the kernel knows them."""
+        return {
+            process: tuple(os.fstat(output.fileno()).st_ino for output in outputs)
+            for process, outputs in self._outputs.items()
+        }
 
     def drain_process(self, process: str) -> None:
         """Take what one process has printed so far."""

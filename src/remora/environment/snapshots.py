@@ -55,6 +55,15 @@ class Vault:
         """Show nothing of what is in it."""
         return "<Vault>"
 
+    @property
+    def token(self) -> str:
+        """What must be shown."""
+        return self._token.decode()
+
+    def expect(self, token: str) -> None:
+        """Let another token be shown: the processes have it from the one that they were copied from."""
+        self._token = token.encode()
+
     def renew(self, credentials: Credentials) -> None:
         """Give others from now on."""
         self._credentials = credentials

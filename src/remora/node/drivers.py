@@ -6,7 +6,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 from remora.node.settings import NodeError
+from remora.sandbox.base import SandboxError
 from remora.sandbox.bubblewrap import BubblewrapDriver
+from remora.sandbox.criu import find_criu
 from remora.sandbox.oci import OciDriver
 from remora.sandbox.process import ProcessDriver
 from remora.store.sqlite import SqliteStore
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from remora.kit.clock import Clock
     from remora.node.otlp.exporter import Exporter
     from remora.sandbox.base import SandboxDriver
+    from remora.sandbox.copies import Copies
     from remora.sandbox.hierarchies import CpuLimit
     from remora.store.base import Store
     from remora.store.event_log import EventLog
@@ -52,6 +55,22 @@ def sandbox_driver(name: str, environments: Path, node: str, cpu: CpuLimit = "sh
     if name == "process":
         return ProcessDriver(environments, node, cpu=cpu)
     raise NodeError(f"there is no sandbox driver {name!r}", f"choose one of: {', '.join(SANDBOX_DRIVERS)}")
+
+
+def copying_driver(driver: SandboxDriver, criu: Path) -> Copies:
+    """
+    Make what copies sandboxes for snapshots.
+
+    Args:
+        driver: Makes the node's other sandboxes.
+        criu: Where CRIU may have been unpacked.
+
+    Raises:
+        SandboxError: If that cannot be had here; says why.
+    """
+    if not isinstance(driver, BubblewrapDriver):
+        raise SandboxError(f"sandboxes of the driver {driver.name} cannot be copied")
+    return driver.copies(find_criu(criu))
 
 
 def record_store(directory: Path) -> Store:

@@ -35,6 +35,7 @@ from remora.control.services.cloudwatch import cloudwatch_service
 from remora.control.services.logs import SERVICE as LOGS
 from remora.control.services.logs import logs_service
 from remora.control.services.offered import record_services
+from remora.control.snap_start import SnapStart
 from remora.http.limits import Limits
 from remora.http.server import Server
 from remora.iac.opening import SERVICE as CLOUDFORMATION
@@ -51,6 +52,7 @@ from remora.node.log_lines import LogLines
 from remora.node.networks import choose_network
 from remora.node.prometheus import Page
 from remora.node.settings import KEYS, NodeError, NodeInfo
+from remora.node.snapshots import open_copying
 from remora.pool.making import sandbox_plan
 from remora.pool.memory import memory_left
 from remora.pool.pool import Pool
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.http.exchange import Application
-    from remora.node.settings import NodeSettings
+from remora.node.settings import NodeSettings
 
 """Only this machine can reach a node: requests are not authenticated yet."""
 DRAIN_S = 5.0
@@ -174,6 +176,7 @@ class Node:
             network=network,
             networks=settings.networks,
         )
+        copying, no_snapshots = await open_copying(driver, settings.data, pool_settings, self._stack)
         pool = Pool(
             warm,
             pool_settings,
@@ -182,6 +185,8 @@ class Node:
             timelines=self._timelines,
             tasks=self._environments,
             meters=self._meters,
+            copying=copying,
+            no_snapshots=no_snapshots,
         )
         pressure = Pressure(asyncio.get_running_loop(), pool.relieve)
         self._stack.callback(pressure.close)
@@ -206,6 +211,7 @@ class Node:
             provisioning=scaling,
             events=events.queue,
             count=self._meters.add,
+            snap_start=SnapStart(pool.snapshots),
             expect=lambda deployment: warm.expect(
                 sandbox_plan(deployment, pool_settings, "expected"),
                 f"{deployment.function.arn}:{deployment.function.version}",

@@ -27,6 +27,7 @@ from remora.pool.making import Maker
 from remora.pool.memory import MIB, memory_left
 from remora.pool.metering import count_provisioned, count_shares
 from remora.pool.provisioning import may_serve
+from remora.pool.snapshots import Replay, Snapshots
 from remora.pool.supply import Supply
 from remora.resources import lineage
 from remora.telemetry.meter import Meters
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from remora.kit.tasks import TaskSet
     from remora.pool.base import Answer
     from remora.pool.settings import PoolSettings
+    from remora.pool.snapshots import Copying
     from remora.sandbox.base import SandboxDriver
     from remora.telemetry.logs import LogStore
     from remora.telemetry.timeline import Timelines
@@ -58,6 +60,8 @@ class Pool:
         tasks: Owner of the tasks that make and remove environments.
         meters: What counts; one of its own unless the node wants to read it.
         memory_left: Tells how much memory the machine has left, bytes.
+        copying: Copies environments for SnapStart; if nobody does, they are initialised again.
+        no_snapshots: Why nobody does.
     """
 
     def __init__(
@@ -71,13 +75,25 @@ class Pool:
         tasks: TaskSet,
         meters: Meters | None = None,
         memory_left: Callable[[], int] = memory_left,
+        copying: Copying | None = None,
+        no_snapshots: str = "",
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._tasks = tasks
         self._meters = meters or Meters(clock)
         maker = Maker(driver, settings, clock=clock, logs=logs, timelines=timelines, meters=self._meters)
-        self._supply = Supply(maker, settings, self, clock=clock, tasks=tasks, memory_left=memory_left)
+        self.snapshots = Snapshots(maker, copying or Replay(maker, no_snapshots), settings, clock)
+        """Takes snapshots of environments that are not the pool's own."""
+        self._supply = Supply(
+            maker,
+            settings,
+            self,
+            clock=clock,
+            tasks=tasks,
+            memory_left=memory_left,
+            snapshots=self.snapshots,
+        )
         self._ledger = Ledger(settings.concurrency)
         self._groups: dict[str, Group] = {}
         self._members = self._supply.members
@@ -430,15 +446,16 @@ class Pool:
         """Tell who depends on an environment that there will be none."""
         provisioned = member.provisioned
         if provisioned is None:
-            self._fail_one(member.group, message)
+            error = self.snapshots.take_error(member.environment)
+            self._fail_one(member.group, error or PoolError(message))
         else:
             provisioned.lose(None if provisioned.is_ready else PoolError(message))
 
-    def _fail_one(self, group: Group, message: str) -> None:
+    def _fail_one(self, group: Group, error: PoolError) -> None:
         if group.waiting:
             waiting = group.waiting.popleft()
             self._left_on_demand(group)
-            waiting.answer(PoolError(message))
+            waiting.answer(error)
 
     def retire(self, function_arn: str, version: str | None = None) -> None:
         """
@@ -477,7 +494,7 @@ class Pool:
         self._supply.clear()
         for group in tuple(self._groups.values()):
             while group.waiting:
-                self._fail_one(group, "the node is shutting down")
+                self._fail_one(group, PoolError("the node is shutting down"))
             for member in (*group.idle, *group.ready):
                 self._stop(member)
         with suppress(TimeoutError):

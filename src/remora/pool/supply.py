@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 from remora.pool.group import Member, Order
 from remora.pool.memory import MIB
 from remora.pool.starts import StartQueue
+from remora.resources.snapshots import starts_from_snapshot
 from remora.sandbox.base import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from remora.environment.environment import Environment
     from remora.kit.clock import Clock
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from remora.pool.group import Group, Provisioned
     from remora.pool.making import Maker
     from remora.pool.settings import PoolSettings
+    from remora.pool.snapshots import Snapshots
 
 
 class Customer(Protocol):
@@ -54,6 +56,7 @@ class Supply:
         clock: The node's clock.
         tasks: Owner of the tasks that make environments.
         memory_left: Tells how much memory the machine has left, bytes.
+        snapshots: Restores those that begin from snapshots.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Supply:
         clock: Clock,
         tasks: TaskSet,
         memory_left: Callable[[], int],
+        snapshots: Snapshots,
     ) -> None:
         self.members: dict[str, Member] = {}
         """Every environment that was made and is not gone, by identifier."""
@@ -74,6 +78,7 @@ class Supply:
         self._clock = clock
         self._tasks = tasks
         self._memory_left = memory_left
+        self._snapshots = snapshots
         self._starts: StartQueue[Order] = StartQueue(settings.starts_at_once)
 
     def __repr__(self) -> str:
@@ -119,8 +124,12 @@ class Supply:
     def _begin(self, order: Order) -> None:
         self.relieve()
         group, provisioned = order.group, order.provisioned
+        is_restored = starts_from_snapshot(group.deployment.function)
         environment = self._maker.make(
-            group.deployment, self._customer, is_provisioned=provisioned is not None
+            group.deployment,
+            self._customer,
+            is_provisioned=provisioned is not None,
+            snapshots=self._snapshots if is_restored else None,
         )
         lifetime_us = int(self._settings.lifetime_s * 1_000_000)
         member = Member(
@@ -135,10 +144,12 @@ class Supply:
         group.members[environment.identifier] = self.members[environment.identifier] = member
         loop = asyncio.get_running_loop()
         member.slot = loop.call_later(self._settings.start_hold_s, self.free_slot, member)
-        member.making = self._tasks.spawn(self._start(member), f"start environment {environment.identifier}")
+        start = self._snapshots.restore if is_restored else self._maker.start
+        making = self._start(member, start)
+        member.making = self._tasks.spawn(making, f"start environment {environment.identifier}")
 
-    async def _start(self, member: Member) -> None:
+    async def _start(self, member: Member, start: Callable[[Environment], Awaitable[None]]) -> None:
         try:
-            await self._maker.start(member.environment)
+            await start(member.environment)
         except SandboxError as error:
             self._customer.not_made(member, f"no environment could be made: {error}")

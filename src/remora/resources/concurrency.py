@@ -96,7 +96,8 @@ def put_provisioned(
     target = resolve_function(place, request["FunctionName"], request["Qualifier"])
     if target.version == LATEST:
         raise invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
-    versions.find_qualified(view, place, target)
+    if versions.find_qualified(view, place, target).snap_start:
+        raise invalid("Provisioned Concurrency is not supported for SnapStart enabled functions.")
     wanted: int = request["ProvisionedConcurrentExecutions"]
     alias = view.aliases.get(target.name, {}).get(target.version)
     if alias is not None and alias.weights:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from remora.resources import snapshots
 from remora.resources.layers import attach
 from remora.spec import limits, variables
 from remora.spec.errors import invalid
-from remora.spec.runtimes import DEPRECATED, SNAPSTART
+from remora.spec.runtimes import DEPRECATED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +93,10 @@ def configure(
     for member, name in _PLAIN.items():
         if member in request:
             changes[name] = request[member]
-    if request.get("SnapStart", {}).get("ApplyOn", "None") != "None":
-        _refuse_snapstart(request.get("Runtime", base.runtime))
+    if apply_on := request.get("SnapStart", {}).get("ApplyOn"):
+        changes["snap_start"] = apply_on == snapshots.PUBLISHED_VERSIONS
+    if changes.get("snap_start", base.snap_start):
+        snapshots.check_runtime(request.get("Runtime", base.runtime))
     if "Runtime" in request:
         check_runtime(runtimes, request["Runtime"])
     if "EphemeralStorage" in request:
@@ -103,7 +106,9 @@ def configure(
     if "Layers" in request:
         changes["layers"] = attach(view, place, request["Layers"])
     changes["extra"] = _extra(base, request)
-    return msgspec.structs.replace(base, **changes)
+    configured = msgspec.structs.replace(base, **changes)
+    snapshots.check_storage(configured)
+    return configured
 
 
 _PLAIN = {
@@ -138,12 +143,6 @@ def check_runtime(runtimes: Runtimes, name: str) -> None:
             f"The runtime {name} is not offered by this node. "
             f"It offers: {', '.join(runtimes.offered) or 'none'}"
         )
-
-
-def _refuse_snapstart(runtime: str) -> None:
-    if runtime not in SNAPSTART:
-        raise invalid(f"{runtime} is not supported for SnapStart enabled functions.")
-    raise invalid("SnapStart is not offered by this node yet: set ApplyOn to None.")
 
 
 def check_total_size(version: FunctionVersion) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from remora.resources import snapshots
 from remora.resources.concurrency import Account, unreserved
 from remora.resources.functions import find
 from remora.resources.names import LATEST, Place, Target, resolve_function
@@ -70,7 +71,7 @@ def listed_configuration(version: FunctionVersion, qualifier: str | None = None)
         "PackageType": "Zip",
         "Architectures": [version.architecture],
         "EphemeralStorage": {"Size": version.ephemeral_mib},
-        "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
+        "SnapStart": snapshots.describe(version),
         "LoggingConfig": extra.get("LoggingConfig"),
     }
 

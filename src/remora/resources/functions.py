@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from remora.resources import versions
+from remora.resources import snapshots, versions
 from remora.resources.configuration import check_total_size, configure, refuse_not_offered
 from remora.resources.dates import stamp as write_stamp
 from remora.resources.names import LATEST, Place, Target, resolve_function
@@ -190,10 +190,11 @@ def serving(view: View, version: FunctionVersion) -> FunctionVersion:
     Say what an invocation of a version runs: `$LATEST` is what it was until an update is prepared.
 
     Raises:
-        ApiError: A conflict while it is Pending, or if it has Failed.
+        ApiError: A conflict while it is Pending, or if it has Failed, or has no snapshot any more.
     """
     if version.version == LATEST:
         version = view.functions[version.name].serving or version
+    snapshots.refuse_unready(version)
     if version.state in {"Pending", "Failed"}:
         raise versions.wrong_state(version.state)
     return version
@@ -237,7 +238,7 @@ def prepared(view: View, version: FunctionVersion, runtime_version_arn: str, sta
     ready = msgspec.structs.replace(function.latest, **changes, revision_id=stamp.revision_id)
     return [
         Change("function", version.name, msgspec.structs.replace(function, latest=ready, serving=None)),
-        *_published_with(view, version.name, changes),
+        *_published_with(view, version.name, changes, are_ready=True),
     ]
 
 
@@ -273,10 +274,15 @@ def unpreparable(view: View, version: FunctionVersion, code: str, reason: str, s
     ]
 
 
-def _published_with(view: View, name: str, changes: dict[str, Any]) -> Iterator[Change]:
-    """Let the version that is published with `$LATEST`'s preparation, if there is one, end as it does."""
+def _published_with(
+    view: View, name: str, changes: dict[str, Any], *, are_ready: bool = False
+) -> Iterator[Change]:
+    """Let what is published with `$LATEST`'s preparation end as it does; a snapshot takes longer."""
+    content = versions.content_of(view.functions[name].latest)
     for number, version in view.versions.get(name, {}).items():
-        if version.state == "Pending":
+        if are_ready and version.snap_start:
+            continue
+        if version.state == "Pending" and versions.content_of(version) == content:
             yield Change("version", f"{name}:{number}", msgspec.structs.replace(version, **changes))
 
 

@@ -53,6 +53,12 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
     last_update_status: Literal["Successful", "Failed", "InProgress"] | None = None
     last_update_status_reason: str | None = None
     last_update_status_reason_code: str | None = None
+    snap_start: bool = False
+    """True if its published versions start from snapshots."""
+    is_optimized: bool = False
+    """True if it has a snapshot."""
+    last_used_ms: int = 0
+    """About when an environment of it was last made from its snapshot, to the day; 0 if it never had one."""
     extra: dict[str, object] = {}
     """Members that are stored and echoed but change little here (TracingConfig, VpcConfig, …)."""
 
@@ -67,6 +73,8 @@ class FunctionVersion(msgspec.Struct, frozen=True, kw_only=True):
             last_update_status=None,
             last_update_status_reason=None,
             last_update_status_reason_code=None,
+            is_optimized=False,
+            last_used_ms=0,
         )
 
     @property

@@ -87,7 +87,9 @@ def find_qualified(view: View, place: Place, target: Target) -> FunctionVersion:
 
 def publish(view: View, place: Place, request: Request, stamp: Stamp) -> Publication:
     """
-    Publish `$LATEST` as a version, Active at once; unchanged since the last one, that one is returned again.
+    Publish `$LATEST` as a version, Active at once unless a snapshot is to be taken of it.
+
+    Unchanged since the last one, that one is returned again.
 
     Raises:
         ApiError: Not found; a conflict while it is being created or updated; PreconditionFailedException;
@@ -123,7 +125,8 @@ def publication(view: View, function: Function, stamp: Stamp, *, description: st
     last = view.versions.get(latest.name, {}).get(function.next_version - 1)
     if last is not None and _is_same(last, latest, function.published_description):
         return last, []
-    is_active = latest.state == "Active" and latest.last_update_status != "InProgress"
+    is_ready = latest.state == "Active" and latest.last_update_status != "InProgress"
+    is_active = is_ready and not latest.snap_start
     number = function.next_version
     version = msgspec.structs.replace(
         latest,
@@ -217,8 +220,9 @@ def wrong_state(state: str) -> ApiError:
 
 def _is_same(version: FunctionVersion, latest: FunctionVersion, description: str) -> bool:
     """Tell whether `latest` has the code and configuration that `version` was published from."""
-    return description == latest.description and _content(version) == _content(latest)
+    return description == latest.description and content_of(version) == content_of(latest)
 
 
-def _content(version: FunctionVersion) -> FunctionVersion:
+def content_of(version: FunctionVersion) -> FunctionVersion:
+    """Return what a version has in common with others that were published from the same `$LATEST`."""
     return msgspec.structs.replace(version.without_state(), version="", description="", last_modified="")

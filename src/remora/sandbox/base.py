@@ -223,6 +223,13 @@ class NetworkPower(Protocol):
         """Try it; costs tens of milliseconds. Returns why it cannot be had here; empty if it can."""
 
 
+class SandboxMaker(Protocol):
+    """Makes sandboxes."""
+
+    async def create(self, plan: SandboxPlan, watcher: Watcher) -> Sandbox:
+        """See `SandboxDriver.create`."""
+
+
 class SandboxDriver(Protocol):
     """Makes sandboxes of one kind."""
 

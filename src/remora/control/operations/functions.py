@@ -10,6 +10,7 @@ from remora.control.operations.downloads import location
 from remora.control.operations.uploads import uploaded
 from remora.resources import descriptions, functions, versions
 from remora.resources.names import LATEST, resolve_function
+from remora.resources.snapshots import starts_from_snapshot
 
 if TYPE_CHECKING:
     from remora.control.context import Control
@@ -100,11 +101,18 @@ async def update_function_configuration(control: Control, call: Call) -> Reply:
 
 async def delete_function(control: Control, call: Call) -> Reply:
     """Delete a function, or one version; their environments end as they become idle."""
+    restored: list[FunctionVersion] = []
 
     def decide(view: View) -> tuple[Target, list[Change]]:
-        return functions.delete(view, control.place, call.request)
+        target, changes = functions.delete(view, control.place, call.request)
+        published = view.versions.get(target.name, {}).values()
+        restored.extend(each for each in published if target.qualifier in {None, each.version})
+        return target, changes
 
     target = await control.state.change(decide)
+    if control.snap_start is not None:
+        for version in filter(starts_from_snapshot, restored):
+            control.spawn(control.snap_start.drop(version), f"drop the snapshot of {version.name}")
     control.deployments.forget(target.name, target.qualifier)
     control.pool.retire(control.place.function_arn(target.name), target.qualifier)
     control.cleaning.request()

@@ -23,7 +23,8 @@ from remora.control.operations.payloads import check_json, too_large
 from remora.control.operations.streaming import write_stream
 from remora.http.answers import block
 from remora.pool.base import InvokeRequest, InvokeResult, PoolError, Throttled
-from remora.resources import functions, lineage, versions
+from remora.pool.snapshots import RestoreFailed
+from remora.resources import lineage, snapshots, versions
 from remora.resources.names import Target, resolve_function
 from remora.runtimes.errors import RuntimeUnavailable
 from remora.spec import limits
@@ -246,7 +247,7 @@ class Invocations:
                 raise invalid(f"{name} is not offered by this node: leave it out.")
         target = resolve_function(control.place, request["FunctionName"], request.get("Qualifier"))
         view = control.state.view
-        version = functions.serving(view, versions.find(view, control.place, target, with_latest=True))
+        version = control.serving(versions.find(view, control.place, target, with_latest=True))
         alias = view.aliases.get(target.name, {}).get(target.version)
         others = [] if alias is None else list(alias.weights.items())
         generation = control.state.generation
@@ -254,7 +255,7 @@ class Invocations:
         ends_loops = view.functions[target.name].recursive_loop == "Terminate"
         resolution = Resolution(await self._deployment(version), arn, ends_loops=ends_loops)
         for number, weight in others:
-            other = functions.serving(view, versions.find(view, control.place, Target(target.name, number)))
+            other = control.serving(versions.find(view, control.place, Target(target.name, number)))
             resolution = resolution._replace(other=await self._deployment(other), weight=weight)
         if control.state.generation == generation:
             if len(self._remembered) >= _REMEMBERED_MAX:
@@ -327,10 +328,27 @@ def _oversized(exchange: Exchange, wishes: Wishes) -> ApiError:
 
 def _refusal(error: Throttled | PoolError) -> ApiError:
     """Return the API's error for what the pool says."""
+    if isinstance(error, RestoreFailed):
+        return _not_restored(error)
     if isinstance(error, PoolError):
         return ApiError("ServiceException", str(error))
     headers = {"Retry-After": str(error.retry_after_s)}
     return ApiError("TooManyRequestsException", "Rate Exceeded.", headers=headers, Reason=error.reason)
+
+
+def _not_restored(error: RestoreFailed) -> ApiError:
+    """Return the API's error for an environment that did not come out of its snapshot."""
+    if error.failure is None:
+        return snapshots.not_ready()
+    if error.is_timeout:
+        return ApiError(
+            "SnapStartTimeoutException", "Lambda couldn't restore the snapshot within the timeout limit."
+        )
+    return ApiError(
+        "SnapStartException",
+        "The afterRestore() runtime hook encountered an error. For more information, check the Amazon "
+        "CloudWatch logs.",
+    )
 
 
 def _answer_headers(result: InvokeResult) -> bytes:

@@ -19,6 +19,8 @@ async def publish_version(control: Control, call: Call) -> Reply:
     """Publish `$LATEST` as a version."""
     decide = partial(versions.publish, place=control.place, request=call.request, stamp=control.stamp())
     version = await control.state.change(decide)
+    if control.snap_start is not None:
+        control.snap_start.look(control, version.name)
     return descriptions.function_configuration(version, version.version)
 
 

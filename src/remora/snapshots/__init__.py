@@ -1,0 +1,1 @@
+"""Snapshots of environments, kept sealed on disk and opened in memory."""
