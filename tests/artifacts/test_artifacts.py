@@ -15,7 +15,7 @@ import pytest
 from remora.artifacts import artifacts as module
 from remora.artifacts.archive import ArchiveError
 from remora.artifacts.artifacts import Artifacts
-from remora.artifacts.turns import Turns
+from remora.kit.turns import Turns
 
 
 def zip_of(text: str) -> bytes:

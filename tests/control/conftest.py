@@ -29,6 +29,7 @@ from remora.control.gate import Gate
 from remora.control.opening import open_control
 from remora.control.service import LambdaService
 from remora.control.services.offered import record_services
+from remora.control.snap_start import SnapStart
 from remora.http.limits import Limits
 from remora.http.server import Server
 from remora.iac.opening import Stacks
@@ -36,6 +37,7 @@ from remora.kit.clock import SystemClock
 from remora.kit.ids import new_uuid
 from remora.kit.tasks import TaskSet
 from remora.pool.base import InvokeResult, ProvisionedStatus
+from remora.pool.snapshots import SnapshotFailed
 from remora.resources.names import Place
 from remora.runtimes.errors import RuntimeUnavailable
 from remora.runtimes.layout import RuntimeLayout
@@ -48,7 +50,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from remora.lifecycle.messages import Failure
     from remora.pool.base import Answer, Deployment, InvokeRequest
+    from remora.resources.records import FunctionVersion
 
 API = lambda_api.load()
 ROLE = "arn:aws:iam::000000000000:role/anything"
@@ -68,7 +72,7 @@ class FakeRuntimes:
         self.missing: set[str] = set()
 
     def names(self) -> tuple[str, ...]:
-        return ("python3.12", "provided.al2", "provided.al2023")
+        return ("python3.12", "java17", "provided.al2", "provided.al2023")
 
     async def prepare(self, name: str) -> RuntimeLayout:
         await asyncio.to_thread(self.gate.wait, 60)
@@ -121,6 +125,46 @@ class FakePool:
         self.retired.append((function_arn, version))
 
 
+class FakeTaker:
+    """Takes snapshots in thought, while `gate` is open; `failure` is why it cannot."""
+
+    are_real = True
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failure: Failure | None = None
+        self.taken: list[str] = []
+        self.dropped: list[str] = []
+        self.listener: Any = None
+
+    def subscribe(self, listener: Any) -> None:
+        self.listener = listener
+
+    async def take(self, deployment: Deployment) -> None:
+        await asyncio.to_thread(self.gate.wait, 60)
+        if self.failure is not None:
+            raise SnapshotFailed(self.failure)
+        self.taken.append(f"{deployment.function.name}:{deployment.function.version}")
+
+    async def drop(self, version: FunctionVersion) -> None:
+        self.dropped.append(f"{version.name}:{version.version}")
+
+
+class ShiftedClock:
+    """The machine's clock, but `shift_ms` later."""
+
+    def __init__(self) -> None:
+        self.shift_ms = 0
+        self._clock = SystemClock()
+
+    def monotonic_us(self) -> int:
+        return self._clock.monotonic_us()
+
+    def wall_ms(self) -> int:
+        return self._clock.wall_ms() + self.shift_ms
+
+
 class FakeProvisioning:
     """Nothing is ready until a test says so."""
 
@@ -168,6 +212,8 @@ class Node:
         self.pool = FakePool()
         self.provisioning = FakeProvisioning()
         self.runtimes = FakeRuntimes()
+        self.taker = FakeTaker()
+        self.clock = ShiftedClock()
         self.limits = Limits(send_date=True, body_bytes_read_max=256 * 1024 * 1024)
         self.port = 0
         self._up = threading.Event()
@@ -330,6 +376,23 @@ class Node:
             self._thread.join()
             raise self._failure
 
+    def used(self, name: str, version: str) -> FunctionVersion:
+        """Let the pool make an environment from a snapshot, in thought; return the version as it was."""
+        return self._tell(name, version, "snapshot_used")
+
+    def lost(self, name: str, version: str) -> FunctionVersion:
+        """Let the pool find a snapshot damaged, in thought; return the version as it was."""
+        return self._tell(name, version, "snapshot_lost")
+
+    def _tell(self, name: str, version: str, what: str) -> FunctionVersion:
+        found = self.control.state.view.versions[name][int(version)]
+
+        async def tell() -> None:
+            getattr(self.taker.listener, what)(await self.control.deployments.make(found))
+
+        asyncio.run_coroutine_threadsafe(tell(), self._loop).result(60)
+        return found
+
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
@@ -349,6 +412,7 @@ class Node:
         tasks = TaskSet("test node")
         listener = socket.create_server(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
+        snap_start = SnapStart(self.taker)
         try:
             self.control = await open_control(
                 self.directory,
@@ -356,7 +420,8 @@ class Node:
                 runtimes=self.runtimes,
                 pool=self.pool,
                 settings=ControlSettings(PLACE, self.endpoint, secrets.token_bytes(32), 1000),
-                clock=SystemClock(),
+                clock=self.clock,
+                snap_start=snap_start,
                 new_id=new_uuid,
                 spawn=tasks.spawn,
                 provisioning=self.provisioning,
@@ -379,6 +444,8 @@ class Node:
             await server.close()
         finally:
             listener.close()
+            snap_start.close()
+            self.taker.gate.set()
             await tasks.close()
             self.runtimes.gate.set()  # preparations were cancelled, their threads may go
             await store.close()
@@ -391,8 +458,9 @@ def _running() -> Callable[[Path], AbstractContextManager[Node]]:
 
 
 @contextmanager
-def _run_node(directory: Path) -> Iterator[Node]:
+def _run_node(directory: Path, shift_ms: int = 0) -> Iterator[Node]:
     node = Node(directory)
+    node.clock.shift_ms = shift_ms
     node.start()
     try:
         yield node

@@ -19,7 +19,7 @@ from remora.artifacts.archive import unpack
 from remora.artifacts.blobs import digest_of, join_blobs, write_blob
 from remora.artifacts.layers import merge, stack_digest
 from remora.artifacts.trees import make_tree, remove_tree, sweep, tree_bytes
-from remora.artifacts.turns import Turns
+from remora.kit.turns import Turns
 from remora.resources.packages import Package
 
 if TYPE_CHECKING:

@@ -101,19 +101,19 @@ class EventSink(Protocol):
 class SnapshotKeeper(Protocol):
     """Who sees to the snapshots of versions."""
 
-    def look(self, control: Control, name: str = "") -> None:
+    def begin(self, control: Control) -> None:
+        """See to what the records say now, and from now on to every version that is published."""
+
+    def look(self, name: str = "") -> None:
         """Begin to take the snapshots that a function's versions lack, or all; returns at once."""
 
-    def serving(self, control: Control, version: FunctionVersion) -> FunctionVersion:
+    def serving(self, version: FunctionVersion) -> FunctionVersion:
         """
         Say what an invocation of a version runs; one that has no snapshot gets another.
 
         Raises:
             ApiError: As `functions.serving`.
         """
-
-    def lost(self, control: Control, deployment: Deployment) -> None:
-        """The snapshot of a version turned out to be none: another one is taken."""
 
     async def drop(self, version: FunctionVersion) -> None:
         """Remove the snapshot of a version. Repeated calls: no effect."""
@@ -200,7 +200,7 @@ class Control:
             ApiError: As `functions.serving`.
         """
         if self.snap_start is not None:
-            return self.snap_start.serving(self, version)
+            return self.snap_start.serving(version)
         return functions.serving(self.state.view, version)
 
     def runtime_names(self) -> Runtimes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from remora.artifacts.layers import stack_digest
-from remora.artifacts.turns import Turns
+from remora.kit.turns import Turns
 from remora.pool.base import Deployment
 
 if TYPE_CHECKING:

@@ -100,6 +100,6 @@ async def open_control(
     )
     preparation.resume(control)
     if snap_start is not None:
-        snap_start.look(control)
+        snap_start.begin(control)
     control.cleaning.request()
     return control

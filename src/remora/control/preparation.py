@@ -67,7 +67,7 @@ async def _succeed(control: Control, version: FunctionVersion, deployment: Deplo
         if control.expect is not None:
             control.expect(deployment)
         if control.snap_start is not None:
-            control.snap_start.look(control, version.name)
+            control.snap_start.look(version.name)
     control.cleaning.request()
 
 

@@ -6,10 +6,12 @@ Source: snapstart specification, section 3.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from remora.control.preparation import note
+from remora.kit.alarms import Alarm
 from remora.pool.snapshots import SnapshotFailed
 from remora.resources import functions, snapshots
 from remora.spec.errors import ApiError
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
     from remora.control.context import Control
     from remora.lifecycle.messages import Failure
     from remora.pool.base import Deployment
+    from remora.pool.snapshots import SnapshotListener
     from remora.resources.records import FunctionVersion
     from remora.resources.view import Change, View
 
 REASON: Final = "An error occurred during function initialization"
 DAY_MS: Final = 24 * 3600 * 1000
+REVIEW_S: Final = 3600.0
 
 _log = logging.getLogger("remora.control")
 
@@ -35,6 +39,9 @@ class SnapshotTaker(Protocol):
     @property
     def are_real(self) -> bool:
         """False if environments are initialised again all the same."""
+
+    def subscribe(self, listener: SnapshotListener) -> None:
+        """Tell `listener` what becomes of them."""
 
     async def take(self, deployment: Deployment) -> None:
         """
@@ -60,49 +67,65 @@ class SnapStart:
     def __init__(self, taker: SnapshotTaker) -> None:
         self._taker = taker
         self._taking: set[tuple[str, str]] = set()
+        self._known_control: Control | None = None
+        self._review: Alarm | None = None
 
     def __repr__(self) -> str:
         return f"<SnapStart taking={len(self._taking)}>"
 
-    def look(self, control: Control, name: str = "") -> None:
-        """Begin to take the snapshots that are missing of a function's versions; returns at once."""
-        for version in snapshots.untaken(control.state.view, name):
+    @property
+    def _control(self) -> Control:
+        assert self._known_control is not None, "nothing is to be seen to before the records are known"
+        return self._known_control
+
+    def begin(self, control: Control) -> None:
+        """See to what the records say now, and from now on to every version that is published."""
+        self._known_control = control
+        self._taker.subscribe(self)
+        self._review = Alarm(asyncio.get_running_loop(), self._retire_unused)
+        self._retire_unused()
+        self.look()
+
+    def close(self) -> None:
+        """See to nothing any more. Repeated calls: no effect."""
+        if self._review is not None:
+            self._review.close()
+
+    def look(self, name: str = "") -> None:
+        """Begin to take the snapshots that a function's versions lack, or all; returns at once."""
+        for version in snapshots.untaken(self._control.state.view, name):
             key = (version.arn, version.version)
             if key not in self._taking:
                 self._taking.add(key)
-                control.spawn(self._take(control, version), f"take the snapshot of {version.name}")
+                self._control.spawn(self._take(version), f"take the snapshot of {version.name}")
 
-    async def _take(self, control: Control, version: FunctionVersion) -> None:
+    async def _take(self, version: FunctionVersion) -> None:
         """Take one, and note the outcome; this is a boundary: whatever goes wrong becomes the state."""
         try:
-            await self._taker.take(await control.deployments.make(version))
+            await self._taker.take(await self._control.deployments.make(version))
         except SnapshotFailed as error:
             _log.warning("no snapshot of %s:%s: %s", version.name, version.version, error)
-            await self._fail(control, version, code_of(error.failure))
+            await self._fail(version, code_of(error.failure))
         except Exception:  # noqa: BLE001 - the boundary
             _log.exception("taking the snapshot of %s:%s failed", version.name, version.version)
-            await self._fail(control, version, "InternalError")
+            await self._fail(version, "InternalError")
         else:
-            await self._succeed(control, version)
+            await self._succeed(version)
         finally:
             self._taking.discard((version.arn, version.version))
 
-    async def _succeed(self, control: Control, version: FunctionVersion) -> None:
+    async def _succeed(self, version: FunctionVersion) -> None:
         def decide(view: View) -> tuple[bool, list[Change]]:
-            changes = snapshots.taken(view, version, control.stamp(), is_real=self._taker.are_real)
+            changes = snapshots.taken(view, version, self._control.stamp(), is_real=self._taker.are_real)
             return bool(changes), changes
 
-        if not await note(control, decide):
+        if not await note(self._control, decide):
             await self.drop(version)
 
-    async def _fail(self, control: Control, version: FunctionVersion, code: str) -> None:
-        def decide(view: View) -> tuple[bool, list[Change]]:
-            changes = snapshots.not_taken(view, version, code, REASON)
-            return bool(changes), changes
+    async def _fail(self, version: FunctionVersion, code: str) -> None:
+        await self._note(lambda view: snapshots.not_taken(view, version, code, REASON))
 
-        await note(control, decide)
-
-    def serving(self, control: Control, version: FunctionVersion) -> FunctionVersion:
+    def serving(self, version: FunctionVersion) -> FunctionVersion:
         """
         Say what an invocation of a version runs; one that has no snapshot gets another.
 
@@ -110,45 +133,48 @@ class SnapStart:
             ApiError: As `functions.serving`.
         """
         try:
-            return functions.serving(control.state.view, version)
+            return functions.serving(self._control.state.view, version)
         except ApiError:
             if version.state == "Inactive":
-                self._change(control, version, lambda view: snapshots.retake(view, version))
+                self._control.spawn(self._retake(version), f"take the snapshot of {version.name} again")
             raise
 
-    def lost(self, control: Control, deployment: Deployment) -> None:
-        """The snapshot of a version turned out to be none: another one is taken."""
-        version = deployment.function
-        self._change(control, version, lambda view: snapshots.retake(view, version))
-
-    def used(self, control: Control, deployment: Deployment) -> None:
-        """An environment is made from a snapshot: that is kept, to the day."""
-        version, now_ms = deployment.function, control.clock.wall_ms()
-        known = control.state.view.versions.get(version.name, {}).get(int(version.version))
-        if known is not None and now_ms - known.last_used_ms > DAY_MS:
-            self._change(control, version, lambda view: snapshots.used(view, version, now_ms))
-
-    def retire_unused(self, control: Control) -> None:
-        """Let go of the snapshots that nobody has used for too long."""
-        for version in snapshots.unused(control.state.view, control.clock.wall_ms()):
-            control.spawn(self._retire(control, version), f"retire the snapshot of {version.name}")
-
-    async def _retire(self, control: Control, version: FunctionVersion) -> None:
-        await note(control, lambda view: (True, snapshots.forget(view, version)))
-        await self.drop(version)
+    async def _retake(self, version: FunctionVersion) -> None:
+        await self._note(lambda view: snapshots.retake(view, version))
+        self.look(version.name)
 
     async def drop(self, version: FunctionVersion) -> None:
         """Remove the snapshot of a version. Repeated calls: no effect."""
         await self._taker.drop(version)
 
-    def _change(
-        self, control: Control, version: FunctionVersion, decide: Callable[[View], list[Change]]
-    ) -> None:
-        async def change() -> None:
-            await note(control, lambda view: (True, decide(view)))
-            self.look(control, version.name)
+    def _retire_unused(self) -> None:
+        """Let go of the snapshots that nobody has used for too long, and look again in a while."""
+        assert self._review is not None, "it is looked after what has begun"
+        self._review.set_in(REVIEW_S)
+        for version in snapshots.unused(self._control.state.view, self._control.clock.wall_ms()):
+            self._control.spawn(self._retire(version), f"retire the snapshot of {version.name}")
 
-        control.spawn(change(), f"note the snapshot of {version.name}")
+    async def _retire(self, version: FunctionVersion) -> None:
+        await self._note(lambda view: snapshots.forget(view, version))
+        await self.drop(version)
+
+    async def _note(self, decide: Callable[[View], list[Change]]) -> None:
+        await note(self._control, lambda view: (True, decide(view)))
+
+    # --- what the pool tells (pool.snapshots.SnapshotListener) ---------------------------------------------
+
+    def snapshot_used(self, deployment: Deployment) -> None:
+        """An environment is made from a snapshot: that is kept, to the day."""
+        version, now_ms = deployment.function, self._control.clock.wall_ms()
+        known = self._control.state.view.versions.get(version.name, {}).get(int(version.version))
+        if known is not None and now_ms - known.last_used_ms > DAY_MS:
+            noting = self._note(lambda view: snapshots.used(view, version, now_ms))
+            self._control.spawn(noting, f"note the use of {version.name}")
+
+    def snapshot_lost(self, deployment: Deployment) -> None:
+        """The snapshot of a version turned out to be none: another one is taken."""
+        version = deployment.function
+        self._control.spawn(self._retake(version), f"take the snapshot of {version.name} again")
 
 
 def code_of(failure: Failure) -> str:

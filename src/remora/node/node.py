@@ -194,6 +194,8 @@ class Node:
         scaling = Scaling(pool)
         events = NodeEvents(settings, pool, self._clock, self._meters)
         self._stack.push_async_callback(events.close)
+        snap_start = SnapStart(pool.snapshots)
+        self._stack.callback(snap_start.close)
         control = await open_control(
             settings.data,
             store=store,
@@ -211,7 +213,7 @@ class Node:
             provisioning=scaling,
             events=events.queue,
             count=self._meters.add,
-            snap_start=SnapStart(pool.snapshots),
+            snap_start=snap_start,
             expect=lambda deployment: warm.expect(
                 sandbox_plan(deployment, pool_settings, "expected"),
                 f"{deployment.function.arn}:{deployment.function.version}",

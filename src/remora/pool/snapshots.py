@@ -70,6 +70,16 @@ class RestoreFailed(PoolError):  # noqa: N818 - as the API has it
         return self.failure is not None and self.failure.error_type in TIMEOUTS
 
 
+class SnapshotListener(Protocol):
+    """Who hears what becomes of snapshots."""
+
+    def snapshot_used(self, deployment: Deployment) -> None:
+        """An environment is made from it."""
+
+    def snapshot_lost(self, deployment: Deployment) -> None:
+        """There is none, or it is damaged."""
+
+
 class Copying(Protocol):
     """Who copies environments that are held for their snapshot."""
 
@@ -163,11 +173,16 @@ class Snapshots:
         self._turn = asyncio.Semaphore(os.cpu_count() or 1)
         self._began_us: dict[str, int] = {}
         """When the loading of each environment began that is being restored."""
+        self._listener: SnapshotListener | None = None
         self._failures: dict[str, Failure | None] = {}
         """Why an environment could not be restored; None: there is no snapshot."""
 
     def __repr__(self) -> str:
         return f"<Snapshots by {self._copying!r}>"
+
+    def subscribe(self, listener: SnapshotListener) -> None:
+        """Tell `listener` what becomes of snapshots."""
+        self._listener = listener
 
     @property
     def are_real(self) -> bool:
@@ -211,10 +226,14 @@ class Snapshots:
             SandboxError: If there is no sandbox for it, or no snapshot.
         """
         self._began_us[environment.identifier] = self._clock.monotonic_us()
+        if self._listener is not None:
+            self._listener.snapshot_used(environment.deployment)
         try:
             await self._copying.restore(environment)
         except SnapshotLost:
             self._failures[environment.identifier] = None
+            if self._listener is not None:
+                self._listener.snapshot_lost(environment.deployment)
             raise
         finally:
             if self._copying.is_real:

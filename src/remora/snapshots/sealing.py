@@ -8,6 +8,7 @@ size, a part of that file with its offset (holes are left out), or the end. AES-
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import struct
@@ -28,6 +29,7 @@ _TAG_BYTES: Final = 16
 _FILE, _DATA, _END = b"F", b"D", b"E"
 _LENGTH = struct.Struct(">I")
 _NUMBER = struct.Struct(">Q")
+_SEALED_BYTES_MAX: Final = CHUNK_BYTES + 1 + _NUMBER.size + _TAG_BYTES
 
 
 class SnapshotDamaged(Exception):  # noqa: N818 - what has happened to it
@@ -97,9 +99,16 @@ def _opened(source: IO[bytes], cipher: AESGCM) -> Iterator[bytes]:
     number = 0
     while True:
         length = source.read(_LENGTH.size)
-        sealed = source.read(_LENGTH.unpack(length)[0]) if len(length) == _LENGTH.size else b""
+        size_bytes = _LENGTH.unpack(length)[0] if len(length) == _LENGTH.size else 0
+        if size_bytes > _SEALED_BYTES_MAX:
+            raise ValueError(f"a chunk of {size_bytes} bytes")
+        sealed = source.read(size_bytes)
+        if len(sealed) != size_bytes:
+            raise ValueError("it was cut")
         chunk = cipher.decrypt(number.to_bytes(_NONCE_BYTES, "big"), sealed, None)
         if chunk == _END:
+            if source.read(1):
+                raise ValueError("something follows the end")
             return
         yield chunk
         number += 1
@@ -117,10 +126,17 @@ def _write(chunks: Iterator[bytes], target: Path) -> None:
                 file = os.open(target / chunk[9:].decode(), flags, 0o644)
                 os.ftruncate(file, number)
             else:
-                os.pwrite(file, chunk[9:], number)
+                _write_at(file, chunk[9:], number)
     finally:
         if file >= 0:
             os.close(file)
+
+
+def _write_at(file: int, content: bytes, offset: int) -> None:
+    """Write all of it: when there is little room, a write may take only a part."""
+    done = 0
+    while done < len(content):
+        done += os.pwrite(file, content[done:], offset + done)
 
 
 def extents(file: int) -> Iterator[tuple[int, int]]:
@@ -129,7 +145,9 @@ def extents(file: int) -> Iterator[tuple[int, int]]:
     while True:
         try:
             start = os.lseek(file, position, os.SEEK_DATA)
-        except OSError:  # ENXIO: only zeros follow
-            return
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return  # only zeros follow
         position = os.lseek(file, start, os.SEEK_HOLE)
         yield start, position - start

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final
 
 from remora.kit.files import new_file, remove_unfinished
 from remora.kit.ids import random_hex
-from remora.kit.threads import in_thread
-from remora.snapshots.sealing import SnapshotDamaged, seal, unseal
+from remora.kit.threads import begin, in_thread
+from remora.kit.turns import Turns
+from remora.snapshots.sealing import seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +61,7 @@ class SnapshotStore:
         self._open_bytes_max = open_bytes_max
         self._opened: dict[str, _Open] = {}
         """The one that was used last is the last."""
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._turns = Turns()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         remove_unfinished(directory, _UNFINISHED)
 
@@ -85,12 +86,13 @@ class SnapshotStore:
         await in_thread((self._place / images).mkdir)
         try:
             yield images
-            size_bytes = await in_thread(self._seal, images, name)
+            async with self._turns.of(name):
+                size_bytes = await in_thread(self._seal, images, name)
+                await self._forget(name)
+                self._opened[name] = _Open(images, size_bytes)
         except BaseException:
-            await in_thread(shutil.rmtree, self._place / images)
+            await in_thread(shutil.rmtree, self._place / images, ignore_errors=True)
             raise
-        await self._forget(name)
-        self._opened[name] = _Open(images, size_bytes)
         await self._shrink()
 
     def _seal(self, images: str, name: str) -> int:
@@ -114,7 +116,7 @@ class SnapshotStore:
             SnapshotMissing: If there is none.
             SnapshotDamaged: If it is not what was kept.
         """
-        async with self._turns.setdefault(name, asyncio.Lock()):
+        async with self._turns.of(name):
             opened = self._opened.pop(name, None) or await self._open(name)
             self._opened[name] = opened
             opened.users += 1
@@ -128,25 +130,33 @@ class SnapshotStore:
 
     async def _open(self, name: str) -> _Open:
         images = random_hex(16)
+        opening = begin(self._unseal, images, name)
         try:
-            size_bytes = await in_thread(self._unseal, images, name)
+            size_bytes = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(
+                lambda _: begin(shutil.rmtree, self._place / images, ignore_errors=True)
+            )
+            raise
         except FileNotFoundError as error:
             raise SnapshotMissing(f"there is no snapshot of {name}") from error
-        except SnapshotDamaged:
-            await in_thread(shutil.rmtree, self._place / images)
-            raise
         return _Open(images, size_bytes)
 
     def _unseal(self, images: str, name: str) -> int:
         with self._path(name).open("rb") as sealed:
             (self._place / images).mkdir()
-            unseal(sealed, self._place / images, name, self._key)
+            try:
+                unseal(sealed, self._place / images, name, self._key)
+            except BaseException:
+                shutil.rmtree(self._place / images)
+                raise
         return self._size_bytes(images)
 
     async def drop(self, name: str) -> None:
         """Remove a snapshot; whoever uses it may finish. Repeated calls: no effect."""
-        await in_thread(self._path(name).unlink, missing_ok=True)
-        await self._forget(name)
+        async with self._turns.of(name):
+            await in_thread(self._path(name).unlink, missing_ok=True)
+            await self._forget(name)
 
     async def _forget(self, name: str) -> None:
         former = self._opened.pop(name, None)

@@ -20,7 +20,7 @@ async def publish_version(control: Control, call: Call) -> Reply:
     decide = partial(versions.publish, place=control.place, request=call.request, stamp=control.stamp())
     version = await control.state.change(decide)
     if control.snap_start is not None:
-        control.snap_start.look(control, version.name)
+        control.snap_start.look(version.name)
     return descriptions.function_configuration(version, version.version)
 
 
