@@ -11,7 +11,7 @@ import pytest
 from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Failure
 from remora.runtimes.layout import RuntimeLayout
-from remora.testing.held import IN_PLACE, open_held
+from remora.testing.held import open_held
 from remora.testing.scripted import ScriptedDriver
 from remora.testing.subscriber import LOGS, TELEMETRY, listening, subscribe, wish
 
@@ -92,7 +92,7 @@ def test_the_runtime_waits_until_it_is_restored(held, run):
 
 
 @pytest.mark.case("LC-42")
-@pytest.mark.case("SS-21", partly=IN_PLACE)
+@pytest.mark.case("SS-21", partly="images are not offered: shown for any program that goes straight to next")
 def test_a_runtime_that_goes_straight_to_next(held, run):
     async def serves(actor):
         await actor.serve()
@@ -183,8 +183,8 @@ def test_none_of_it_is_there_otherwise(stage, run):
         ("", "", "Runtime.ExitError"),
     ],
 )
-@pytest.mark.case("SS-12", partly=IN_PLACE)
-@pytest.mark.case("SS-15", partly=IN_PLACE)
+@pytest.mark.case("SS-12")
+@pytest.mark.case("SS-15")
 @pytest.mark.case("SS-19")
 @pytest.mark.case("SS-20")
 def test_a_runtime_that_fails_in_its_hooks(held, run, post, header, error_type):
@@ -216,7 +216,7 @@ def test_a_runtime_that_fails_in_its_hooks(held, run, post, header, error_type):
 
 
 @pytest.mark.case("LC-41")
-@pytest.mark.case("SS-13", partly=IN_PLACE)
+@pytest.mark.case("SS-13")
 def test_hooks_that_take_too_long(held, run):
     async def scenario():
         async def runtime(actor):
@@ -428,7 +428,7 @@ def told_of_a_restore(held, path, version):
 
 
 @pytest.mark.parametrize("version", ["2022-07-01", "2025-01-29"])
-@pytest.mark.case("SS-24", partly=IN_PLACE)
+@pytest.mark.case("SS-24", partly="shown where an environment is restored in place")
 def test_telemetry_of_a_restore(held, run, version):
     events = run(told_of_a_restore(held, TELEMETRY, version))
     names = [event["type"].removeprefix("platform.") for event in events]

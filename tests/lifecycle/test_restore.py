@@ -7,7 +7,6 @@ import pytest
 from remora.lifecycle import messages as m
 from remora.lifecycle.state import Budgets
 from remora.lifecycle.tables import Phase
-from remora.testing.held import IN_PLACE
 from remora.testing.story import MS, Story
 
 
@@ -89,7 +88,7 @@ def test_restore_next_closes_the_registration_of_internal_extensions() -> None:
     assert story.ordered(m.SnapshotReady)
 
 
-@pytest.mark.case("SS-7", partly=IN_PLACE)
+@pytest.mark.case("SS-7", partly="shown by the limits; no real init of twenty seconds")
 def test_the_init_may_take_as_long_as_that_of_provisioned_concurrency() -> None:
     assert Budgets().provisioned(3).init_us == 130_000_000
     assert Budgets().provisioned(900).init_us == 900_000_000

@@ -1,7 +1,7 @@
 """
 "Improving startup performance with Lambda SnapStart", the protocol: stock Python client, isolated processes.
 
-Nothing takes snapshots yet: the environment is held frozen between its init and its one restore, in place.
+The environment is held frozen between its init and its one restore, in place: no snapshot is taken of it.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from remora.lifecycle.machine import Budgets
 from remora.lifecycle.messages import Failure
 from remora.node.drivers import sandbox_driver
 from remora.runtimes.catalog import Runtimes, default_cache
-from remora.testing.held import IN_PLACE, open_held
+from remora.testing.held import open_held
 
 from .conftest import written
 
@@ -60,9 +60,9 @@ def lines_of(log):
 
 @pytest.mark.case("LC-41")
 @pytest.mark.case("RT-39")
-@pytest.mark.case("SS-4", partly=IN_PLACE)
-@pytest.mark.case("SS-9", partly=IN_PLACE)
-@pytest.mark.case("SS-10", partly=IN_PLACE)
+@pytest.mark.case("SS-4")
+@pytest.mark.case("SS-9")
+@pytest.mark.case("SS-10")
 def test_hooks_run_around_the_snapshot(held, run):
     module = f"""
 {HOOKS}
@@ -112,8 +112,8 @@ register_after_restore(print, "a2")
 )
 @pytest.mark.case("LC-43")
 @pytest.mark.case("RT-40")
-@pytest.mark.case("SS-12", partly=IN_PLACE)
-@pytest.mark.case("SS-15", partly=IN_PLACE)
+@pytest.mark.case("SS-12")
+@pytest.mark.case("SS-15")
 def test_a_hook_after_the_restore_that_fails(held, run, hook, error_type, status):
     module = f"""
 {HOOKS}
@@ -139,7 +139,7 @@ def hook():
     run(scenario())
 
 
-@pytest.mark.case("SS-6", partly=IN_PLACE)
+@pytest.mark.case("SS-6")
 def test_a_hook_before_the_snapshot_that_fails(held, run):
     module = f"""
 {HOOKS}
@@ -163,7 +163,7 @@ def hook():
 
 
 @pytest.mark.case("LC-41")
-@pytest.mark.case("SS-13", partly=IN_PLACE)
+@pytest.mark.case("SS-13")
 def test_a_hook_after_the_restore_that_takes_too_long(held, run):
     module = f"""
 {HOOKS}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from remora.node.criu import snapshot_problem
 from remora.node.drivers import sandbox_driver
 from remora.node.networks import choose_network
 from remora.node.settings import NodeError
@@ -45,6 +46,8 @@ _REMEDIES = (
     ("name server", "name one in /etc/resolv.conf that other machines could use, too"),
     ("network device", "the kernel needs veth (modprobe veth) and network namespaces"),
     ("isolates nothing", "choose the driver bubblewrap or oci"),
+    ("CRIU", "remora prepare criu"),
+    ("only", "run as root"),
     ("not installed", "install it"),
     ("needs root", "run as root"),
 )
@@ -95,6 +98,7 @@ def diagnose() -> Diagnosis:
             )
         isolating = sandbox_driver("bubblewrap", Path(directory) / "network", "doctor")
         findings += _network(isolating)
+        findings.append(_snapshots(Path(directory) / "snapshots"))
     is_able = any(
         finding.verdict != "no"
         for finding in findings
@@ -137,6 +141,14 @@ def _driver(name: str, driver: SandboxDriver) -> list[Finding]:
         Finding(subject, verdict, works),
         *(Finding(f"{subject}: limits", "no", text, remedy_for(text)) for text in missing),
     ]
+
+
+def _snapshots(directory: Path) -> Finding:
+    subject = "snapshots (SnapStart)"
+    problem = snapshot_problem(directory)
+    if problem:
+        return Finding(subject, "no", problem, remedy_for(problem))
+    return Finding(subject, "yes", "a sandbox was copied with what runs inside")
 
 
 def _network(driver: SandboxDriver) -> list[Finding]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from remora.auth.vault import Vault
 from remora.kit.threads import in_thread
+from remora.node.criu import criu_directory
 from remora.node.drivers import copying_driver
 from remora.pool.copying import Copying
-from remora.runtimes.catalog import default_cache
 from remora.sandbox.base import SandboxError
 from remora.snapshots.store import SnapshotStore
 
@@ -26,11 +26,6 @@ KEY: Final = "snapshots.key"
 OPEN_BYTES_MAX: Final = 1 << 30
 """How much memory snapshots may take that are not in use."""
 _PURPOSE: Final = b"snapshots"
-
-
-def criu_directory() -> Path:
-    """Return where `remora prepare criu` puts the program."""
-    return default_cache().parent / "criu"
 
 
 async def open_copying(

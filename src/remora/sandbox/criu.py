@@ -49,9 +49,10 @@ cd "${0%/*}" && echo "$CRTOOLS_INIT_PID" >made && read -r _ <go
 
 @dataclass(frozen=True, slots=True)
 class Criu:
-    """The program, with what must come before its arguments."""
+    """The program, with what must come before its arguments; and its version."""
 
     words: tuple[str, ...]
+    version: tuple[int, int]
 
     def dump(self, pid: int, images: Path, mounts: Sequence[str]) -> list[str]:
         """
@@ -142,7 +143,7 @@ def find_criu(prefix: Path) -> Criu:
     versions = [(words, _version(words)) for words in found]
     for words, version in versions:
         if version >= VERSION_MIN:
-            return Criu(words)
+            return Criu(words, version)
     wanted = ".".join(map(str, VERSION_MIN))
     if not found:
         raise SandboxError(f"CRIU is not installed (package criu, {wanted} or newer)")

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from remora.environment.variables import Credentials
     from remora.sandbox.base import SandboxDriver
 
-IN_PLACE = "shown for one environment, restored in place: versions have no snapshots yet"
-"""What a test lacks that shows a case of SnapStart with what is here."""
-
 
 @dataclass(slots=True)
 class Held:
