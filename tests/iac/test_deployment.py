@@ -8,6 +8,8 @@ import pytest
 from tests.iac.world import Memory, Thing, World, program, ref, thing
 
 from remora.control.services.neighbour import ServiceError
+from remora.iac import engine
+from remora.store.base import StoreError
 
 THREE = program(A=thing(Size=1), B=thing("A", Of=ref("A")), C=thing("B", Size=3))
 
@@ -289,5 +291,36 @@ def test_a_kill_of_the_node_at_any_step_leaves_nothing_half_done(fails):
                 world.check()
             except AssertionError as error:
                 raise AssertionError(f"killed after commit {last}: {world.events()}") from error
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("number", range(2, 16))
+def test_an_operation_that_meets_a_full_disk_goes_on_when_there_is_room(number, monkeypatch):
+    monkeypatch.setattr(engine, "RETRY_S", 0)
+
+    async def scenario():
+        world = await World().open()
+        world.things.world["mine"] = {"Size": 7}
+        world.store.refused = range(number, number + 3)
+        await world.create(THREE)
+        assert world.stack.status in {"CREATE_COMPLETE", "ROLLBACK_COMPLETE"}
+        assert world.things.world.pop("mine") == {"Size": 7}
+        world.check()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("number", range(2, 10))
+def test_a_stack_that_nobody_goes_on_with_is_deleted_without_what_was_there_before(number):
+    async def scenario():
+        world = await World().open()
+        world.things.world["mine"] = {"Size": 7}
+        world.store.error = StoreError("the store is damaged")
+        world.store.refused = range(number, number + 1)
+        await world.create(program(A=thing(), B=thing("A", Name="mine")))
+        await world.delete()
+        assert world.stack.is_deleted
+        assert world.things.world == {"mine": {"Size": 7}}
 
     run(scenario)

@@ -16,7 +16,7 @@ from remora.iac.templates.program import OutputPlan, Program, ResourcePlan
 from remora.iac.types.base import Made, Property
 from remora.resources.names import Place
 from remora.resources.stacks import Stack, Wanted
-from remora.store.base import Document
+from remora.store.base import Document, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,9 @@ class Memory:
         self.kept = {} if kept is None else kept
         self.commits = 0
         self.last: int | None = None
+        self.refused = range(0)
+        """Commits, counted from one, for which there is no room."""
+        self.error = StoreError("the disk is full", retryable=True)
 
     async def load(self) -> list[Document]:
         return [Document(kind, key, content) for (kind, key), content in self.kept.items()]
@@ -44,6 +47,8 @@ class Memory:
         self.commits += 1
         if self.last is not None and self.commits > self.last:
             raise Killed
+        if self.commits in self.refused:
+            raise self.error
         for change in changes:
             if change.content is None:
                 self.kept.pop((change.kind, change.key), None)
@@ -205,4 +210,4 @@ def _wanted(number: int) -> Wanted:
 def _is_kill(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_is_kill(each) for each in error.exceptions)
-    return isinstance(error, Killed | asyncio.CancelledError)
+    return isinstance(error, Killed | asyncio.CancelledError | StoreError)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _CANCELLED: Final = "Resource creation cancelled"
 _AT_ONCE_MAX: Final = 10
 """How many resources of a stack are worked on side by side."""
-_INTERRUPTED: Final = "The node was stopped in the middle of this operation."
+_INTERRUPTED: Final = "This operation was interrupted."
 
 
 class Deployment:
@@ -111,6 +111,7 @@ class Deployment:
             complete: The stack's status if all are gone.
             failed: The stack's status if one could not be deleted.
         """
+        await self._mark_interrupted()
         kept, resources = set(retained), self._book.resources
         failures: list[str] = []
         for name in reversed(_ordered(resources)):
@@ -152,10 +153,8 @@ class Deployment:
         await self._clean_up("UPDATE_ROLLBACK_COMPLETE")
 
     async def take_up(self) -> None:
-        """Go on with what a former process left: deletions are finished, everything else is undone."""
-        for resource in self._book.resources.values():
-            if resource.status.endswith("_IN_PROGRESS") and not resource.status.startswith("DELETE"):
-                await self._book.put(_interrupted(resource))
+        """Go on with what was interrupted: deletions are finished, everything else is undone."""
+        await self._mark_interrupted()
         match self._book.stack.status:
             case "CREATE_IN_PROGRESS":
                 await self._undo_creation(f"{_INTERRUPTED} ")
@@ -169,6 +168,12 @@ class Deployment:
                 await self.undo_creation()
             case "DELETE_IN_PROGRESS":
                 await self.delete()
+
+    async def _mark_interrupted(self) -> None:
+        """Note of what was being made or changed when nobody went on with it that this has failed."""
+        for resource in self._book.resources.values():
+            if resource.status.endswith("_IN_PROGRESS") and not resource.status.startswith("DELETE"):
+                await self._book.put(_interrupted(resource))
 
     # --- forward --------------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ class Inside:
         self.write(body)
         self.finish()
 
-    def begin(self, status: int, headers: Iterable[Header], length: int | None = None) -> None:  # noqa: ARG002
+    def begin(self, status: int, headers: Iterable[Header], length: int | None = None) -> None:  # noqa: ARG002 - what comes is kept, however long
         """Take the head of an answer."""
         if self.is_open:
             self.status, self.answer_headers = status, list(headers)
