@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from urllib.request import urlopen
 
 import pytest
@@ -16,6 +18,7 @@ from remora.runtimes.catalog import Runtimes, default_cache
 from remora.spec.runtimes import SNAPSTART
 
 from .conftest import functions_on, running
+from .leftovers import leftovers
 from .nodes import eventually, unique
 from .packages import zip_of
 
@@ -316,6 +319,23 @@ def test_snapshots_outlive_the_node_and_damaged_ones_are_made_anew(data, start):
     eventually(lambda: described(node, name)["State"] == "Active")
     assert node.invoke(name, Qualifier="1").payload["random"] != random
     assert node.terminate() == 0
+
+
+@only_copied
+@pytest.mark.parametrize("moment_s", [0.05, 0.15, 1.0], ids=str)
+def test_a_killed_node_leaves_no_copies_running(data, start, moment_s):
+    node = start(data)
+    name = published(node, partial(node.create, Handler="app.handler"), module())
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(node.invoke, name, {"sleep_s": 5}, Qualifier="1") for _ in range(4)]
+        time.sleep(moment_s)
+        node.kill()
+        assert all(each.exception() is not None for each in asked)
+    eventually(lambda: not [each for each in leftovers(data) if each.startswith("process")])
+    node = start(data)
+    assert node.invoke(name, Qualifier="1").payload["runs"] == 1
+    assert node.terminate() == 0
+    assert leftovers(data) == []
 
 
 @pytest.mark.case("SS-33")

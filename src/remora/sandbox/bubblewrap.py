@@ -174,7 +174,7 @@ class BubblewrapDriver:
         host = self._host()
         if host.ids is None:
             raise SandboxError("sandboxes can be copied by root only")
-        keeper = Keeper(host.init)
+        keeper = Keeper()
         return Copies(
             self._sandboxes,
             host,

@@ -32,7 +32,6 @@ from remora.sandbox.restoration import PIDFILE, Restoration, SandboxImage
 from remora.sandbox.root_files import ETC_DIRECTORIES, GID, UID
 from remora.sandbox.scratch import IMAGE, write_copy
 from remora.sandbox.supervised import Habitat
-from remora.sandbox.waiting import kill_process
 from remora.sandbox.wrapping import EMPTY, NOTHING, command, prepare
 
 if TYPE_CHECKING:
@@ -213,6 +212,7 @@ class Copies:
         try:
             if plan.network == "nat":
                 await in_thread(_break_connections, sandbox.pid)
+            self._keeper.watch(sandbox.pid)
             processes = await sandbox.let_go()
             mounts = tuple(self._sources(plan, scratch))
             words = self._criu.dump(sandbox.pid, Path(PLACE, images), mounts)
@@ -223,6 +223,7 @@ class Copies:
             raise SandboxError(f"sandbox {plan.name} could not be dumped: {error}") from error
         finally:
             os.close(tmp)
+            self._keeper.unwatch(sandbox.pid)
         return SandboxImage(processes, mounts)
 
     def _sources(self, plan: SandboxPlan, scratch: Scratch) -> dict[str, Source]:
@@ -246,7 +247,7 @@ class Copies:
         scratch = await self._scratch_for(plan)
         way = await self._ways.find(plan.network)
         with contextlib.ExitStack() as undo:
-            restoration = Restoration(plan, image, own, undo)
+            restoration = Restoration(plan, image, own, keeper=self._keeper, undo=undo)
             site = Site(
                 _unprepared,
                 scratch.memory_mib(plan),
@@ -271,9 +272,10 @@ class Copies:
             _freeze_later(group, child.pid)
             return await launch.shake_hands(child, plan.directory / "control")
         except BaseException:
-            kill_process(child.pidfd)
-            await child.reap()
+            await restoration.end(child)
             raise
+        finally:
+            self._keeper.unwatch(child.pid)
 
     def _lay_out(self, restoration: Restoration, scratch: Scratch) -> list[str]:
         """Make the plan's directory, with what belongs to the copy; return the command that restores it."""

@@ -20,23 +20,30 @@ if TYPE_CHECKING:
 
 PLACE: Final = "/run"
 _PROGRAMS: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
-_STAY: Final = f"mount -t tmpfs -o mode=755 none {PLACE} && echo && read -r _"
+_STAY: Final = f"""
+mount -t tmpfs -o mode=755 none {PLACE} && echo || exit
+watched=
+while read -r order pid; do
+    others=
+    for each in $watched; do [ "$each" = "$pid" ] || others="$others $each"; done
+    watched=$others
+    [ "$order" = unwatch ] || watched="$watched $pid"
+done
+[ -z "$watched" ] || kill -s KILL -- $watched
+"""
 
 
 class Keeper:
     """
-    Keeps files in memory.
-
-    Args:
-        launcher: remora-init.
+    Keeps files in memory; and kills, should this process end, those that it is told to watch.
 
     Raises:
         SandboxError: If it cannot be made here.
     """
 
-    def __init__(self, launcher: Path) -> None:
+    def __init__(self) -> None:
         self._enter = _find("nsenter")
-        words = [str(launcher), "--leash", "--", _find("unshare"), "--mount", "--propagation", "slave"]
+        words = [_find("unshare"), "--mount", "--propagation", "slave"]
         self._process = subprocess.Popen(
             [*words, "/bin/sh", "-c", _STAY],
             stdin=subprocess.PIPE,
@@ -63,9 +70,21 @@ class Keeper:
         """Return the command that runs `command` where the place is `PLACE`."""
         return [self._enter, f"--mount=/proc/{self._process.pid}/ns/mnt", *command]
 
+    def watch(self, pid: int) -> None:
+        """Have a process, or a group of them (negative), killed with this one: they would not notice."""
+        self._tell(f"watch {pid}\n")
+
+    def unwatch(self, pid: int) -> None:
+        """Let them be: they have ended, or notice by themselves."""
+        self._tell(f"unwatch {pid}\n")
+
+    def _tell(self, order: str) -> None:
+        assert self._process.stdin is not None, "it was asked for"
+        self._process.stdin.write(order.encode())
+        self._process.stdin.flush()
+
     def close(self) -> None:
         """Let everything in it go. Repeated calls: no effect."""
-        self._process.kill()
         self._process.communicate()
 
 

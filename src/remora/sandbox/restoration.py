@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remora.sandbox.base import SandboxPlan
+    from remora.sandbox.keeper import Keeper
     from remora.sandbox.repair import TcpState
 
 RESTORE_S: Final = 60.0
@@ -71,16 +72,24 @@ class Restoration:
         plan: Of the copy.
         image: What is known of the original.
         own: What the copy gets of its own.
+        keeper: Sees to it that the copy ends if this process does meanwhile.
         undo: Where what was opened is closed, unless all goes well.
     """
 
     def __init__(
-        self, plan: SandboxPlan, image: SandboxImage, own: Belongings, undo: contextlib.ExitStack
+        self,
+        plan: SandboxPlan,
+        image: SandboxImage,
+        own: Belongings,
+        *,
+        keeper: Keeper,
+        undo: contextlib.ExitStack,
     ) -> None:
         self.plan = plan
         self.image = image
         self.own = own
         self.connections: list[socket.socket] = []
+        self._keeper = keeper
         self._undo = undo
 
     async def run(
@@ -108,24 +117,42 @@ class Restoration:
                 os.close(write_end)
             if cgroup is not None:
                 criu = await launch.sibling_of(criu, ready)
+            self._keeper.watch(-criu.pid)  # all of its group
+            child: launch.Child | None = None
             try:
                 if await first_readable(made, criu.pidfd, within_s=RESTORE_S) == made:
-                    pid = int(os.read(made, 32))
-                    await in_thread(self._furnish, pid)
-                    await wire(pid)
+                    child = launch.watch(int(os.read(made, 32)))
+                    self._keeper.watch(child.pid)
+                    await in_thread(self._furnish, child.pid)
+                    await wire(child.pid)
                     os.write(go, b"\n")
                     await readable(criu.pidfd, within_s=RESTORE_S)
+                child = self._restored(child)
+            except BaseException:
+                if child is not None:
+                    await self.end(child)
+                raise
             finally:
                 kill_process(criu.pidfd)
                 await criu.reap()
-            try:
-                child = launch.watch(int((directory / PIDFILE).read_text()))
-            except (FileNotFoundError, ValueError) as error:
-                reason = complaint((directory / LOG).read_bytes())
-                raise SandboxError(f"CRIU could not restore the snapshot: {reason}") from error
+                self._keeper.unwatch(-criu.pid)
         for connection in self.connections:
             speak(connection)
         return child
+
+    def _restored(self, child: launch.Child | None) -> launch.Child:
+        """Return pid 1 if CRIU says that all went well."""
+        directory = self.plan.directory
+        if child is None or not (directory / PIDFILE).exists():
+            said = (directory / LOG).read_bytes() if (directory / LOG).exists() else b""
+            raise SandboxError(f"CRIU could not restore the snapshot: {complaint(said)}")
+        return child
+
+    async def end(self, child: launch.Child) -> None:
+        """End pid 1 of the copy, whatever has become of it."""
+        kill_process(child.pidfd)
+        await child.reap()
+        self._keeper.unwatch(child.pid)
 
     def _furnish(self, pid: int) -> None:
         """Make what belongs into the network of the process `pid` before anybody runs there."""
