@@ -324,3 +324,23 @@ def test_a_stack_that_nobody_goes_on_with_is_deleted_without_what_was_there_befo
         assert world.things.world == {"mine": {"Size": 7}}
 
     run(scenario)
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_what_a_deletion_is_to_leave_is_left_although_it_is_interrupted(number, monkeypatch):
+    monkeypatch.setattr(engine, "RETRY_S", 0)
+
+    async def scenario():
+        world = await made()
+        kept = world.resources["B"].body.physical_id
+        world.things.fails = {("delete", "B")}
+        await world.delete()
+        assert world.stack.status == "DELETE_FAILED"
+        world.things.fails.clear()
+        first = world.store.commits + 1
+        world.store.refused = range(first + number, first + number + 2)
+        await world.delete("B")
+        assert world.stack.is_deleted
+        assert set(world.things.world) == {kept}
+
+    run(scenario)

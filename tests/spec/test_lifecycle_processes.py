@@ -228,7 +228,7 @@ def test_a_shutdown_ends_with_the_last_exit(real, run):
             await it.invoke()
         how, after_ms = ended(it, "ext.sh")
         assert how == "exit status 0"
-        assert 150 <= after_ms <= lasted_ms(it) < after_ms + MARGIN_MS
+        assert 100 <= after_ms <= lasted_ms(it) < after_ms + MARGIN_MS
 
     run(scenario())
 

@@ -96,23 +96,16 @@ class Deployment:
         else:
             await self.roll_back(failure)
 
-    async def delete(
-        self,
-        retained: Iterable[str] = (),
-        *,
-        complete: str = "DELETE_COMPLETE",
-        failed: str = "DELETE_FAILED",
-    ) -> None:
+    async def delete(self, *, complete: str = "DELETE_COMPLETE", failed: str = "DELETE_FAILED") -> None:
         """
         Delete all resources of a stack, those first that no others depend on.
 
         Args:
-            retained: Logical identifiers of those that are left where they are.
             complete: The stack's status if all are gone.
             failed: The stack's status if one could not be deleted.
         """
         await self._mark_interrupted()
-        kept, resources = set(retained), self._book.resources
+        kept, resources = set(self._book.stack.passed_over), self._book.resources
         failures: list[str] = []
         for name in reversed(_ordered(resources)):
             resource = resources[name]
@@ -131,16 +124,10 @@ class Deployment:
         """Delete everything that a creation made."""
         await self.delete(complete="ROLLBACK_COMPLETE", failed="ROLLBACK_FAILED")
 
-    async def roll_back(self, reason: str, skipped: Iterable[str] = ()) -> None:
-        """
-        Undo an update: resources become what they were, and what is new is deleted.
-
-        Args:
-            reason: Why.
-            skipped: Logical identifiers of those that are taken for undone.
-        """
+    async def roll_back(self, reason: str) -> None:
+        """Undo an update, for a reason: resources become what they were, and what is new is deleted."""
         await self._book.become("UPDATE_ROLLBACK_IN_PROGRESS", reason)
-        passed, resources = set(skipped), self._book.resources
+        passed, resources = set(self._book.stack.passed_over), self._book.resources
         failures = [
             name
             for name in _ordered(resources)

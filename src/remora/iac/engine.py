@@ -122,7 +122,7 @@ class Engine:
                 updated_ms=self._control.clock.wall_ms(),
                 wanted=replace(prepared.wanted, outputs=known.wanted.outputs),
                 former=known.former if known.former is not None else known.wanted,
-                **{"change_set_id": "", **changes},
+                **{"change_set_id": "", "passed_over": (), **changes},
             )
             more = [*template_changes(prepared.texts), *_executing(view, stack)]
             return book.changes_of(view, stack, more)
@@ -150,14 +150,21 @@ class Engine:
         def decide(view: View) -> list[Change]:
             known = view.stacks[book.stack_id]
             _check_deletable(known, kept, is_running=known.is_busy and known.stack_id in self._running)
-            begun = replace(known, status="DELETE_IN_PROGRESS", reason=USER, actor=actor, client_token=token)
+            begun = replace(
+                known,
+                status="DELETE_IN_PROGRESS",
+                reason=USER,
+                actor=actor,
+                client_token=token,
+                passed_over=kept,
+            )
             sets = [key for key, each in view.change_sets.items() if each.stack_id == known.stack_id]
             return book.changes_of(view, begun, [Change("change-set", key, None) for key in sets])
 
         if users := _users_of(self._control.state.view, book.stack):
             await book.become("DELETE_FAILED", users)
         else:
-            await self._begin(book, decide, partial(Deployment.delete, retained=kept))
+            await self._begin(book, decide, Deployment.delete)
 
     async def protect(self, stack_id: str, *, is_protected: bool) -> None:
         """Say whether a stack may be deleted."""
@@ -192,14 +199,16 @@ class Engine:
             if status is None:
                 text = f"Stack:{stack_id} is in {known.status} state and can not be rolled back."
                 raise invalid(text)
-            begun = replace(known, status=status, reason=USER, actor=actor, client_token=token)
+            begun = replace(
+                known, status=status, reason=USER, actor=actor, client_token=token, passed_over=passed
+            )
             return book.changes_of(view, begun)
 
         async def undo(deployment: Deployment) -> None:
             if book.stack.status == "ROLLBACK_IN_PROGRESS":
                 await deployment.undo_creation()
             else:
-                await deployment.roll_back(USER, passed)
+                await deployment.roll_back(USER)
 
         await self._begin(book, decide, undo)
         return stack_id

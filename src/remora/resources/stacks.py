@@ -164,6 +164,8 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     """On whose behalf it is deployed; None on a node that asks for no keys."""
     leaving: tuple[Leaving, ...] = ()
     """What is to be deleted at the end of an update, in this order."""
+    passed_over: tuple[str, ...] = ()
+    """Logical identifiers of what a deletion leaves where it is, or an undoing takes for undone."""
 
     @property
     def is_deleted(self) -> bool:
