@@ -81,6 +81,13 @@ async def _fail(control: Control, version: FunctionVersion, code: str, reason: s
     await note(control, decide)
 
 
+def may_pass(error: BaseException) -> bool:
+    """Tell whether an error, or each of a group, is only that the disk is full for now."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(may_pass, error.exceptions))
+    return isinstance(error, StoreError) and error.retryable
+
+
 async def note(control: Control, decide: Callable[[View], tuple[bool, Sequence[Change]]]) -> bool:
     """Keep an outcome; while the disk is full nobody else would, so it is tried again until there is room."""
     while True:

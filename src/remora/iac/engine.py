@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from remora.control.preparation import RETRY_S
+from remora.control.preparation import RETRY_S, may_pass
 from remora.control.services.neighbour import ServiceError
 from remora.iac.book import Book, unused_templates
 from remora.iac.deployment import Deployment
@@ -22,7 +22,6 @@ from remora.iac.stacks import check_executable, check_updatable, existing, find,
 from remora.iac.steps import Steps
 from remora.resources.stacks import REVIEW, Stack, TemplateText
 from remora.resources.view import Change
-from remora.store.base import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -271,7 +270,7 @@ class Engine:
             await operation
             await self._control.state.change(lambda view: (None, _too_old(view)))
         except Exception as error:
-            if not _may_pass(error):
+            if not may_pass(error):
                 raise
             _log.error("%s; the operation on a stack is taken up in %d s", error, RETRY_S)
             return False
@@ -280,13 +279,6 @@ class Engine:
     def _release(self, deployment: Deployment) -> None:
         if self._running.get(deployment.stack_id) is deployment:  # else another one has begun already
             del self._running[deployment.stack_id]
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Tell whether it is only that the disk is full."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_may_pass, error.exceptions))
-    return isinstance(error, StoreError) and error.retryable
 
 
 def already_exists(name: str) -> ServiceError:
