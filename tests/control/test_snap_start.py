@@ -178,3 +178,33 @@ def test_what_does_not_go_with_it_is_refused_either_way(node):
         "update_function_configuration", FunctionName="large", SnapStart={"ApplyOn": "PublishedVersions"}
     )
     assert (status, code) == (400, "InvalidParameterValueException")
+
+
+def test_a_version_gets_its_snapshot_although_an_update_of_its_function_fails(node):
+    node.taker.gate.clear()
+    name = published(node)
+    assert state(node) == ("Pending", "Creating", "Off")
+    node.client.update_function_configuration(FunctionName=name, Description="first")
+    node.client.get_waiter("function_updated_v2").wait(FunctionName=name)
+    node.runtimes.gate.clear()
+    node.runtimes.missing.add("java17")
+    node.client.update_function_configuration(FunctionName=name, Description="another", MemorySize=256)
+    node.taker.gate.set()
+    becomes(node, *ACTIVE)
+    node.runtimes.gate.set()
+    eventually(
+        lambda: node.client.get_function_configuration(FunctionName=name)["LastUpdateStatus"] == "Failed"
+    )
+    assert state(node) == ACTIVE
+
+
+def test_a_snapshot_that_many_find_lost_is_made_anew_once(node):
+    name = published(node)
+    becomes(node, *ACTIVE)
+    node.taker.gate.clear()
+    for _ in range(5):
+        node.lost(name, "1")
+    becomes(node, "Pending", "Restoring", "Off")
+    node.taker.gate.set()
+    becomes(node, *ACTIVE)
+    assert node.taker.taken == ["f:1"] * 2

@@ -79,6 +79,8 @@ async def _fail(control: Control, version: FunctionVersion, code: str, reason: s
         return bool(changes), changes
 
     await note(control, decide)
+    if control.snap_start is not None:
+        control.snap_start.look(version.name)
 
 
 def may_pass(error: BaseException) -> bool:

@@ -113,6 +113,7 @@ class SnapStart:
             await self._succeed(version)
         finally:
             self._taking.discard((version.arn, version.version))
+        self.look(version.name)  # it may have been lost again meanwhile
 
     async def _succeed(self, version: FunctionVersion) -> None:
         def decide(view: View) -> tuple[bool, list[Change]]:

@@ -153,7 +153,10 @@ def _ended(view: View, version: FunctionVersion, **changes: Any) -> list[Change]
 
 
 def retake(view: View, version: FunctionVersion) -> list[Change]:
-    """Begin to make the snapshot of a version anew; it is Pending until then."""
+    """Begin to make the snapshot of a version anew, unless that is so already; it is Pending until then."""
+    found = view.versions.get(version.name, {}).get(int(version.version))
+    if found is None or found.state not in {"Active", "Inactive"}:
+        return []
     return _changed(
         view,
         version,
