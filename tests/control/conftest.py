@@ -134,6 +134,8 @@ class FakeTaker:
         self.gate = threading.Event()
         self.gate.set()
         self.failure: Failure | None = None
+        self.error: OSError | None = None
+        self.refusals = 0
         self.taken: list[str] = []
         self.dropped: list[str] = []
         self.listener: Any = None
@@ -143,6 +145,9 @@ class FakeTaker:
 
     async def take(self, deployment: Deployment) -> None:
         await asyncio.to_thread(self.gate.wait, 60)
+        if self.error is not None:
+            self.refusals += 1
+            raise self.error
         if self.failure is not None:
             raise SnapshotFailed(self.failure)
         self.taken.append(f"{deployment.function.name}:{deployment.function.version}")

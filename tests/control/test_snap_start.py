@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from contextlib import suppress
 
 import pytest
 from botocore.exceptions import ClientError
 
+from remora.control import snap_start
 from remora.lifecycle.messages import Failure
 
 DAY_MS = 24 * 3600 * 1000
@@ -173,7 +175,7 @@ def test_what_does_not_go_with_it_is_refused_either_way(node):
         status, code, message = node.refused(operation, **members)
         assert (status, code) == (400, "InvalidParameterValueException")
         assert "SnapStart enabled functions." in message
-    node.create(FunctionName="large", EphemeralStorage={"Size": 1024}, Runtime="java17")
+    node.create("large", EphemeralStorage={"Size": 1024}, Runtime="java17")
     status, code, message = node.refused(
         "update_function_configuration", FunctionName="large", SnapStart={"ApplyOn": "PublishedVersions"}
     )
@@ -208,3 +210,29 @@ def test_a_snapshot_that_many_find_lost_is_made_anew_once(node):
     node.taker.gate.set()
     becomes(node, *ACTIVE)
     assert node.taker.taken == ["f:1"] * 2
+
+
+@pytest.mark.case("SS-33")
+def test_an_alias_with_provisioned_concurrency_takes_no_version_with_snapstart(node):
+    node.create(FunctionName="f", Runtime="java17")
+    node.client.publish_version(FunctionName="f")
+    node.client.create_alias(FunctionName="f", Name="live", FunctionVersion="1")
+    config = {"FunctionName": "f", "Qualifier": "live", "ProvisionedConcurrentExecutions": 1}
+    node.client.put_provisioned_concurrency_config(**config)
+    node.client.update_function_configuration(
+        FunctionName="f", SnapStart={"ApplyOn": "PublishedVersions"}, Description="restored"
+    )
+    node.client.get_waiter("function_updated_v2").wait(FunctionName="f")
+    node.client.publish_version(FunctionName="f")
+    refusal = node.refused("update_alias", FunctionName="f", Name="live", FunctionVersion="2")
+    assert refusal[:2] == (400, "InvalidParameterValueException")
+
+
+def test_a_snapshot_for_which_there_is_no_room_is_taken_when_there_is(node, monkeypatch):
+    monkeypatch.setattr(snap_start, "RETRY_S", 0)
+    node.taker.error = OSError(errno.ENOSPC, "No space left on device")
+    published(node)
+    eventually(lambda: node.taker.refusals > 1)
+    assert state(node) == ("Pending", "Creating", "Off")
+    node.taker.error = None
+    becomes(node, *ACTIVE)

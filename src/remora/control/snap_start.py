@@ -7,10 +7,11 @@ Source: snapstart specification, section 3.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from remora.control.preparation import note
+from remora.control.preparation import RETRY_S, may_pass, note
 from remora.kit.alarms import Alarm
 from remora.pool.snapshots import SnapshotFailed
 from remora.resources import functions, snapshots
@@ -49,7 +50,7 @@ class SnapshotTaker(Protocol):
 
         Raises:
             SnapshotFailed: If that fails.
-            StoreError: If it cannot be kept.
+            OSError: If it cannot be kept.
         """
 
     async def drop(self, version: FunctionVersion) -> None:
@@ -106,9 +107,13 @@ class SnapStart:
         except SnapshotFailed as error:
             _log.warning("no snapshot of %s:%s: %s", version.name, version.version, error)
             await self._fail(version, code_of(error.failure))
-        except Exception:  # noqa: BLE001 - the boundary
-            _log.exception("taking the snapshot of %s:%s failed", version.name, version.version)
-            await self._fail(version, "InternalError")
+        except Exception as error:  # noqa: BLE001 - the boundary
+            if is_full(error):
+                _log.error("%s; the snapshot is taken again in %d s", error, RETRY_S)
+                await asyncio.sleep(RETRY_S)
+            else:
+                _log.exception("taking the snapshot of %s:%s failed", version.name, version.version)
+                await self._fail(version, "InternalError")
         else:
             await self._succeed(version)
         finally:
@@ -156,8 +161,12 @@ class SnapStart:
             self._control.spawn(self._retire(version), f"retire the snapshot of {version.name}")
 
     async def _retire(self, version: FunctionVersion) -> None:
-        await self._note(lambda view: snapshots.forget(view, version))
-        await self.drop(version)
+        def decide(view: View) -> tuple[bool, list[Change]]:
+            changes = snapshots.forget(view, version, self._control.clock.wall_ms())
+            return bool(changes), changes
+
+        if await note(self._control, decide):
+            await self.drop(version)
 
     async def _note(self, decide: Callable[[View], list[Change]]) -> None:
         await note(self._control, lambda view: (True, decide(view)))
@@ -176,6 +185,11 @@ class SnapStart:
         """The snapshot of a version turned out to be none: another one is taken."""
         version = deployment.function
         self._control.spawn(self._retake(version), f"take the snapshot of {version.name} again")
+
+
+def is_full(error: Exception) -> bool:
+    """Tell whether it is only that the disk is full for now."""
+    return may_pass(error) or (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT})
 
 
 def code_of(failure: Failure) -> str:

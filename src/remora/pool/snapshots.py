@@ -101,7 +101,7 @@ class Copying(Protocol):
 
         Raises:
             SandboxError: If it cannot be taken.
-            StoreError: If it cannot be kept.
+            OSError: If it cannot be kept.
         """
 
     async def restore(self, environment: Environment) -> None:
@@ -195,7 +195,7 @@ class Snapshots:
 
         Raises:
             SnapshotFailed: If that fails; nothing of it runs any more.
-            StoreError: If it cannot be kept.
+            OSError: If it cannot be kept.
 
         **Cancellation:** nothing of it runs any more.
         """

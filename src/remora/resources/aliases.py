@@ -144,8 +144,10 @@ def _check_versions(view: View, place: Place, alias: Alias) -> None:
     """Check that an alias stands for versions that exist, each once."""
     if alias.weights and alias.version == LATEST:
         raise invalid("$LATEST is not supported for an alias pointing to more than 1 version")
+    is_provisioned = alias.name in view.provisioned.get(alias.function, {})
     for version in (alias.version, *alias.weights):
-        versions.find(view, place, Target(alias.function, version))
+        if versions.find(view, place, Target(alias.function, version)).snap_start and is_provisioned:
+            raise invalid("Provisioned Concurrency is not supported for SnapStart enabled functions.")
     for version in alias.weights:
         if version == alias.version:
             raise invalid(

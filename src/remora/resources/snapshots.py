@@ -167,8 +167,10 @@ def retake(view: View, version: FunctionVersion) -> list[Change]:
     )
 
 
-def forget(view: View, version: FunctionVersion) -> list[Change]:
-    """Note that a version has no snapshot any more; its next invocation has one made."""
+def forget(view: View, version: FunctionVersion, now_ms: int) -> list[Change]:
+    """Note that a version has no snapshot any more, if it is unused; its next invocation has one made."""
+    if version not in unused(view, now_ms):
+        return []
     return _changed(
         view,
         version,

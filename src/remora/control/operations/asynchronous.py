@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from remora.control.operations.payloads import check_json, too_large
 from remora.events.base import Event
 from remora.kit.ids import new_trace_id
-from remora.resources import functions, lineage, versions
+from remora.resources import lineage, versions
 from remora.resources.names import resolve_function
 from remora.spec.errors import ApiError, invalid
 from remora.spec.limits import EVENT_PAYLOAD_BYTES_MAX
@@ -59,7 +59,7 @@ async def invoke_async(control: Control, call: Call) -> dict[str, Any]:
     """Take an event in, the old way."""
     target = resolve_function(control.place, call.request["FunctionName"])
     view = control.state.view
-    functions.serving(view, versions.find(view, control.place, target, with_latest=True))
+    control.serving(versions.find(view, control.place, target, with_latest=True))
     payload: bytes = call.request["InvokeArgs"]
     check_json(payload or _NOTHING)
     try:
