@@ -14,7 +14,7 @@ from remora.sandbox.bubblewrap import BubblewrapDriver
 from remora.sandbox.cgroups import group_name
 from remora.sandbox.criu import find_criu
 from remora.sandbox.hierarchies import find_hierarchies
-from remora.sandbox.repair import take_apart
+from remora.sandbox.repair import take_apart, unsent_bytes
 from remora.sandbox.restoration import Belongings
 from remora.testing.contracts.sandbox import CHECKS, Bench, Recorder
 
@@ -91,6 +91,9 @@ class Stage:
 
     async def dump(self):
         self.sandbox.freeze()
+        for _ in range(100):
+            if unsent_bytes(self.connection.fileno()):
+                await asyncio.sleep(0.01)
         self.state = take_apart(self.connection)
         self.connection.close()
         self.image = await self.copies.dump(self.sandbox, "one")

@@ -6,14 +6,15 @@ Source: snapstart specification, sections 4 and 5; ADR-0020.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from remora.environment.witness import WitnessState  # noqa: TC001 - msgspec looks at the types
 from remora.http.moving import CannotMoveError, adopt, hand_over
 from remora.sandbox.base import SandboxError
-from remora.sandbox.repair import TcpState, take_apart
+from remora.sandbox.repair import TcpState, take_apart, unsent_bytes
 from remora.sandbox.restoration import SandboxImage  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from remora.sandbox.copies import Copy
     from remora.sandbox.restoration import Belongings
     from remora.sandbox.supervised import SupervisedSandbox
+
+
+ACKNOWLEDGED_S: Final = 0.02
+ACKNOWLEDGED_TRIES: Final = 50
+"""How often it is looked whether answers were acknowledged; delayed, that takes some 40 ms."""
 
 
 class HeldConnection(msgspec.Struct, frozen=True):
@@ -78,6 +84,19 @@ class CopyingDriver(Protocol):
 
     async def copy(self, plan: SandboxPlan, watcher: Watcher, image: SandboxImage, own: Belongings) -> Copy:
         """Make a copy."""
+
+
+async def acknowledged(server: Server) -> None:
+    """
+    Wait until all that was answered has been acknowledged: kernels take their time, and tell nobody.
+
+    Connections for which it takes longer than usual are left as they are.
+    """
+    for _ in range(ACKNOWLEDGED_TRIES):
+        sockets = [each.transport.get_extra_info("socket") for each in server.connections]
+        if not any(unsent_bytes(each.fileno()) for each in sockets):
+            return
+        await asyncio.sleep(ACKNOWLEDGED_S)
 
 
 def take_connections(server: Server, recorder: Recorder) -> tuple[HeldConnection, ...]:

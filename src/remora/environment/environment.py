@@ -26,7 +26,7 @@ from remora.environment.answers import (
     shutdown_event,
 )
 from remora.environment.api import EnvironmentApi
-from remora.environment.copies import Scene, adopt_connections, take_connections
+from remora.environment.copies import Scene, acknowledged, adopt_connections, take_connections
 from remora.environment.invocation import Invocation
 from remora.environment.output import STREAMS, Outputs
 from remora.environment.posting import Posted, posted_by
@@ -238,6 +238,7 @@ class Environment:
         self._outputs.drain()
         recorder, sandbox = self.recorder, self.sandbox
         try:
+            await acknowledged(self._server)
             story = recorder.story().to_bytes()
             connections = take_connections(self._server, recorder)
         except (CannotMoveError, StoryError) as error:

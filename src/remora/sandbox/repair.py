@@ -59,10 +59,11 @@ def take_apart(connection: socket.socket) -> TcpState:
         SandboxError: If something is under way on it: what was read or written could be lost.
         OSError: If repair mode is refused; it takes the capability CAP_NET_ADMIN.
     """
+    # What came is acknowledged now: sent again to nobody, it would break the peer's half.
+    _set(connection, socket.TCP_QUICKACK, 1)
     _set(connection, _REPAIR, 1)
     unread = _WORD.unpack(fcntl.ioctl(connection, termios.FIONREAD, bytes(_WORD.size)))[0]
-    unsent = _WORD.unpack(fcntl.ioctl(connection, _SIOCOUTQ, bytes(_WORD.size)))[0]
-    if unread or unsent:
+    if unread or unsent_bytes(connection.fileno()):
         _set(connection, _REPAIR, 0)
         raise SandboxError("something is under way on a connection to the environment", retryable=True)
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
@@ -77,6 +78,12 @@ def take_apart(connection: socket.socket) -> TcpState:
         window=connection.getsockopt(socket.IPPROTO_TCP, _REPAIR_WINDOW, _WINDOW_BYTES),
         timestamp=_WORD.unpack(connection.getsockopt(socket.IPPROTO_TCP, _TIMESTAMP, _WORD.size))[0],
     )
+
+
+def unsent_bytes(descriptor: int) -> int:
+    """Return how much of what was written to a connection its peer has not acknowledged."""
+    number: int = _WORD.unpack(fcntl.ioctl(descriptor, _SIOCOUTQ, bytes(_WORD.size)))[0]
+    return number
 
 
 def put_together(state: TcpState) -> socket.socket:
