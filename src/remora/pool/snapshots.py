@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from remora.pool.settings import PoolSettings
     from remora.resources.records import FunctionVersion
 
-TIMEOUTS: Final = frozenset({"Runtime.RestoreHookUserTimeout"})
+TIMEOUTS: Final = frozenset({"Runtime.RestoreHookUserTimeout", "Sandbox.Timedout"})
 """Error types of a restore that took too long."""
 
 
@@ -275,11 +275,11 @@ class _Original:
         """Set when it is held, or was abandoned, or has ended."""
         self.failure: Failure | None = None
 
-    def environment_held(self, environment: Environment) -> None:  # noqa: ARG002 - the protocol's signature
+    def environment_held(self, _: Environment) -> None:
         """It is ready for its snapshot."""
         self.settled.set()
 
-    def environment_abandoned(self, environment: Environment, failure: Failure) -> None:  # noqa: ARG002
+    def environment_abandoned(self, _: Environment, failure: Failure) -> None:
         """It has failed."""
         self.failure = failure
         self.settled.set()
@@ -288,7 +288,7 @@ class _Original:
         """Nobody restores it."""
         raise AssertionError(f"{environment!r} was restored, of which a snapshot is taken")
 
-    def environment_closed(self, environment: Environment) -> None:  # noqa: ARG002 - the protocol's signature
+    def environment_closed(self, _: Environment) -> None:
         """It has ended."""
         if self.failure is None:
             self.failure = Failure("Sandbox.Failure", "the environment ended before it was initialised")
