@@ -221,14 +221,14 @@ def test_a_runtime_and_an_extension_that_ignore_everything_share_2000_ms(real, r
 
 @pytest.mark.case("LC-29")
 def test_a_shutdown_ends_with_the_last_exit(real, run):
-    slow = 'Extension("SHUTDOWN").follow()\ntime.sleep(0.15)'
+    slow = 'Extension("SHUTDOWN").follow()\ntime.sleep(0.2)'
 
     async def scenario():
         async with real(SERVE, {"ext.sh": slow}, settings=GENEROUS) as it:
             await it.invoke()
         how, after_ms = ended(it, "ext.sh")
         assert how == "exit status 0"
-        assert 100 <= after_ms <= lasted_ms(it) < after_ms + MARGIN_MS
+        assert 150 <= after_ms <= lasted_ms(it) < after_ms + MARGIN_MS
 
     run(scenario())
 
