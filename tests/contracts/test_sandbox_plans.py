@@ -13,6 +13,7 @@ import pytest
 from remora.sandbox import messages
 from remora.sandbox.base import Exit, Mount, SandboxPlan
 from remora.sandbox.cgroups import NodeGroup, group_name, leftover_groups, remove_empty_parents, sweep_groups
+from remora.sandbox.copies import is_public
 from remora.sandbox.hierarchies import (
     CONTROLS,
     Hierarchy,
@@ -414,3 +415,13 @@ def test_reports_are_decoded(said, meant):
 def test_what_is_no_report_is_refused(said):
     with pytest.raises(ValueError, match="remora-init"):
         messages.read(said)
+
+
+@pytest.mark.parametrize("path", ["/usr/lib", "/dev/null", "/etc"])
+def test_what_everybody_sees_is_not_shown_to_the_owner_of_a_sandbox(path):
+    assert is_public(path)
+
+
+@pytest.mark.parametrize("path", ["/development/data", "/etcetera", "/root/py"])
+def test_what_may_be_private_is_shown_to_the_owner_of_a_sandbox(path):
+    assert not is_public(path)

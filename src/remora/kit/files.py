@@ -1,7 +1,8 @@
-"""Files that are whole or not there: written to a temporary name, synced, renamed; and private ones."""
+"""Files that are whole or not there: written to a temporary name, synced, renamed; private ones; holes."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import contextmanager
@@ -83,3 +84,25 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def extents(file: int) -> Iterator[tuple[int, int]]:
+    """
+    Yield where there is something in a file, and how many bytes of it; between them are only zeros.
+
+    Args:
+        file: Its descriptor; its position changes.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    position = 0
+    while True:
+        try:
+            start = os.lseek(file, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return
+        position = os.lseek(file, start, os.SEEK_HOLE)
+        yield start, position - start

@@ -34,7 +34,7 @@ def prepare_criu() -> str:
         NodeError: If there is none, and none can be had.
     """
     if os.geteuid() != 0:
-        raise NodeError("only root can take snapshots")
+        raise NodeError("snapshots can be taken by root only")
     try:
         fetch_criu(criu_directory())
         return ".".join(map(str, find_criu(criu_directory()).version))

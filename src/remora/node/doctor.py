@@ -47,7 +47,7 @@ _REMEDIES = (
     ("network device", "the kernel needs veth (modprobe veth) and network namespaces"),
     ("isolates nothing", "choose the driver bubblewrap or oci"),
     ("CRIU", "remora prepare criu"),
-    ("only", "run as root"),
+    ("by root only", "run as root"),
     ("not installed", "install it"),
     ("needs root", "run as root"),
 )

@@ -58,8 +58,8 @@ HABITAT: Final = Habitat(Paths(), UID, GID, is_isolated=True)
 ROOT: Final = "root"
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 """What bubblewrap shows of the host's /dev."""
-_PUBLIC: Final = tuple(f"/{name}" for name in (*HOST_DIRECTORIES, "etc", "dev", "proc"))
-"""Below these everybody may look."""
+_PUBLIC: Final = frozenset((*HOST_DIRECTORIES, "etc", "dev", "proc"))
+"""Directories of the root in which everybody may look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +169,15 @@ class Copies:
 
     def _show(self, sources: Iterable[Source]) -> tuple[list[str], dict[str, str]]:
         """Return what begins a command that is to see what only root may, and where it sees each source."""
-        private = [each for each in dict.fromkeys(sources) if not each.path.startswith(_PUBLIC)]
+        private = [each for each in dict.fromkeys(sources) if not is_public(each.path)]
         shown = {each.path: f"{SHOWN}/{number}" for number, each in enumerate(private, start=1)}
         words = ["+" * each.is_writable + each.path for each in private]
         return [str(self._host.init), "--show", *words, "--"], shown
 
     async def _wire(self, way: Way, pid: int) -> None:
         """Connect the network of a sandbox."""
-        words = way.wired(f"/proc/{pid}/ns/net")
-        if not words:
-            return
-        done = await in_thread(subprocess.run, words, capture_output=True, check=False)
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip()
-            raise SandboxError(f"the sandbox could not be connected: {said}", retryable=True)
+        if words := way.wired(f"/proc/{pid}/ns/net"):
+            await in_thread(_run, words, "the sandbox could not be connected", retryable=True)
 
     # ---- dumps
 
@@ -216,7 +211,8 @@ class Copies:
             processes = await sandbox.let_go()
             mounts = tuple(self._sources(plan, scratch))
             words = self._criu.dump(sandbox.pid, Path(PLACE, images), mounts)
-            await in_thread(_run, self._keeper.inside(["timeout", DUMP_S, *words]))
+            words = self._keeper.inside(["timeout", DUMP_S, *words])
+            await in_thread(_run, words, "CRIU could not take the snapshot", explain=complaint)
             if scratch.kind == "disk":
                 await in_thread(_read_tmp, tmp, plan.directory / IMAGE, self.directory / images / TMP)
         except OSError as error:
@@ -324,8 +320,17 @@ class Copies:
                 os.chown(Path(directory, name), self._ids.base, self._ids.base, follow_symlinks=False)
 
 
+def _told(said: bytes) -> str:
+    return said.decode(errors="replace").strip()
+
+
 def _unprepared(_: SandboxGroup) -> list[str]:
     raise AssertionError("a copy is not started by a command")
+
+
+def is_public(path: str) -> bool:
+    """Tell whether everybody may look at a path, so that the owner of a sandbox need not be shown it."""
+    return path.split("/")[1] in _PUBLIC
 
 
 def _mounts(words: Sequence[str]) -> dict[str, Source]:
@@ -338,24 +343,18 @@ def _mounts(words: Sequence[str]) -> dict[str, Source]:
 
 
 def _break_connections(pid: int) -> None:
-    words = [
-        "nsenter",
-        f"--net=/proc/{pid}/ns/net",
-        "ss",
-        "--kill",
-        "--no-header",
-        "--tcp",
-        "--udp",
-        "--numeric",
-    ]
-    subprocess.run([*words, "not", "dst", "127.0.0.0/8"], capture_output=True, check=True)
+    kill = ["ss", "--kill", "--no-header", "--tcp", "--udp", "--numeric", "not", "dst", "127.0.0.0/8"]
+    words = ["nsenter", f"--net=/proc/{pid}/ns/net", *kill]
+    _run(words, "the connections to other machines could not be broken")
 
 
-def _run(words: list[str]) -> None:
-    """Run CRIU; raises SandboxError if it fails."""
+def _run(
+    words: list[str], failed: str, *, explain: Callable[[bytes], str] = _told, retryable: bool = False
+) -> None:
+    """Run a program; raises SandboxError if it fails, which says `failed` and what the program said."""
     done = subprocess.run(words, capture_output=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
-        raise SandboxError(f"CRIU could not take the snapshot: {complaint(done.stderr)}")
+        raise SandboxError(f"{failed}: {explain(done.stderr)}", retryable=retryable)
 
 
 def _read_tmp(mounted: int, image: Path, copy: Path) -> None:

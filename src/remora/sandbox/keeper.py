@@ -7,6 +7,7 @@ CRIU also remembers what it has found out about the kernel. This process reaches
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -71,17 +72,26 @@ class Keeper:
         return [self._enter, f"--mount=/proc/{self._process.pid}/ns/mnt", *command]
 
     def watch(self, pid: int) -> None:
-        """Have a process, or a group of them (negative), killed with this one: they would not notice."""
+        """
+        Have a process, or a group of them (negative), killed with this one: they would not notice.
+
+        Raises:
+            SandboxError: If the place is gone, and all in it.
+        """
         self._tell(f"watch {pid}\n")
 
     def unwatch(self, pid: int) -> None:
         """Let them be: they have ended, or notice by themselves."""
-        self._tell(f"unwatch {pid}\n")
+        with contextlib.suppress(SandboxError):
+            self._tell(f"unwatch {pid}\n")
 
     def _tell(self, order: str) -> None:
         assert self._process.stdin is not None, "it was asked for"
-        self._process.stdin.write(order.encode())
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(order.encode())
+            self._process.stdin.flush()
+        except OSError as error:
+            raise SandboxError(f"the place for snapshots is gone: {error.strerror}") from error
 
     def close(self) -> None:
         """Let everything in it go. Repeated calls: no effect."""

@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from remora.kit.files import extents
 from remora.sandbox.base import SandboxError, SandboxPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 Kind = Literal["disk", "memory"]
 
@@ -144,27 +145,15 @@ def write_copy(path: Path, source: Path) -> None:
 def copy_data(source: int, target: int) -> None:
     """Make the file `target`, which is empty, like the file `source`, with the same holes."""
     os.ftruncate(target, os.fstat(source).st_size)
-    for offset, size_bytes in _data(source):
+    for offset, size_bytes in extents(source):
         done = 0
         while done < size_bytes:
             os.lseek(target, offset + done, os.SEEK_SET)
             done += os.sendfile(target, source, offset + done, size_bytes - done)
 
 
-def _data(file: int) -> Iterator[tuple[int, int]]:
-    """Yield where there is something in a file, and how much."""
-    position = 0
-    while True:
-        try:
-            start = os.lseek(file, position, os.SEEK_DATA)
-        except OSError:  # ENXIO: only zeros follow
-            return
-        position = os.lseek(file, start, os.SEEK_HOLE)
-        yield start, position - start
-
-
 def _extents(file: int) -> list[Extent]:
-    return [Extent(offset, os.pread(file, size_bytes, offset)) for offset, size_bytes in _data(file)]
+    return [Extent(offset, os.pread(file, size_bytes, offset)) for offset, size_bytes in extents(file)]
 
 
 class Scratch:

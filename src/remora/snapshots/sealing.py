@@ -8,7 +8,6 @@ size, a part of that file with its offset (holes are left out), or the end. AES-
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import struct
@@ -16,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from remora.kit.files import extents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,17 +138,3 @@ def _write_at(file: int, content: bytes, offset: int) -> None:
     done = 0
     while done < len(content):
         done += os.pwrite(file, content[done:], offset + done)
-
-
-def extents(file: int) -> Iterator[tuple[int, int]]:
-    """Yield where there is something in a file, and how many bytes of it."""
-    position = 0
-    while True:
-        try:
-            start = os.lseek(file, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            return  # only zeros follow
-        position = os.lseek(file, start, os.SEEK_HOLE)
-        yield start, position - start
