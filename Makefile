@@ -48,9 +48,11 @@ check:  ## formatting, lint, types, import contracts
 	@result=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$result"; exit 1; }
 	@echo "check: format, lint, types and import contracts hold"
 
-conformance:  ## the tests that show a numbered case of the specification, and which cases they show
+conformance:  ## the tests that show a numbered case of the specification, those of real deploy tools too
 	@$(SETUP) test check
-	@$(BIN)/python tools/conformance.py $(ARGS)
+	@tools/clients
+	@$(BIN)/remora prepare
+	@REMORA_CLIENTS="$(CURDIR)/.clients" $(BIN)/python tools/conformance.py $(ARGS)
 
 bench:  ## compare with the floor and with AWS's emulator; takes minutes
 	@$(SETUP)

@@ -16,7 +16,6 @@ from botocore.exceptions import ClientError
 from .nodes import PATIENCE_S, eventually, unique
 from .packages import EXAMPLES, RUNTIME, zip_directory, zip_of
 
-TOOLS = "SAM, CDK and Terraform themselves are run by `make test-clients`"
 CODE = 'import os\n\n\ndef handler(event, context):\n    return os.environ["GREETING"]\n'
 EXTENSION = EXAMPLES / "extensions" / "shell-extension"
 UNCHANGED = "The submitted information didn't contain changes"
@@ -200,7 +199,7 @@ def refusal(call, **members):
 
 
 @pytest.mark.slow
-@pytest.mark.case("CP-121", partly=TOOLS)
+@pytest.mark.case("CP-121")
 def test_the_aws_command_packages_deploys_again_changes_and_deletes(
     node, cloudformation, aws, bucket, tmp_path
 ):
@@ -254,7 +253,7 @@ def test_the_aws_command_packages_deploys_again_changes_and_deletes(
 
 
 @pytest.mark.slow
-@pytest.mark.case("CP-121", partly=TOOLS)
+@pytest.mark.case("CP-121")
 def test_a_deployment_as_sam_does_it(node, cloudformation, bucket):
     stack, s3 = unique("sam"), client_of(node, "s3")
     s3.put_object(Bucket=bucket, Key="layer.zip", Body=zip_directory(EXTENSION))
@@ -328,7 +327,7 @@ def test_a_deployment_as_sam_does_it(node, cloudformation, bucket):
 
 
 @pytest.mark.slow
-@pytest.mark.case("CP-121", partly=TOOLS)
+@pytest.mark.case("CP-121")
 def test_a_deployment_as_cdk_does_it(node, cloudformation, bucket):
     stack, version = unique("cdk"), f"/{unique('bootstrap')}/version"
     s3, ssm = client_of(node, "s3"), client_of(node, "ssm")

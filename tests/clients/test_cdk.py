@@ -12,6 +12,7 @@ from .conftest import CLIENTS
 CDK = CLIENTS / "cdk" / "node_modules" / ".bin" / "cdk"
 
 
+@pytest.mark.case("CP-121")
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not on the PATH")
 def test_bootstrap_deploy_again_change_and_destroy(node, cloudformation, run, project):
     stack = unique("cdk")

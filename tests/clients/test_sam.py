@@ -13,6 +13,7 @@ from .conftest import CLIENTS
 SAM = CLIENTS / "sam" / "bin" / "sam"
 
 
+@pytest.mark.case("CP-121")
 def test_deploy_again_change_and_delete(node, cloudformation, run, project):
     stack = unique("sam")
 

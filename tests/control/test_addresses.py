@@ -100,8 +100,9 @@ def test_a_body_that_is_no_text_is_encoded(kind, body, is_encoded):
 
 
 def test_a_signed_request_tells_who():
-    iam = request(signer=Signer("AKIA", "arn:x", "AIDA"))["requestContext"]["authorizer"]["iam"]
-    assert (iam["accessKey"], iam["userArn"]) == ("AKIA", "arn:x")
+    signer = Signer("AKIA", "arn:x", "AIDA", "111111111111")
+    iam = request(signer=signer)["requestContext"]["authorizer"]["iam"]
+    assert (iam["accessKey"], iam["userArn"], iam["accountId"]) == ("AKIA", "arn:x", "111111111111")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_only_signed_requests_have_a_signer():
         headers = [(b"authorization", authorization), (b"x-amz-date", b"20260101T000000Z")]
         return claimed_signer(SimpleNamespace(method=b"GET", path=b"/", query=b"", headers=headers), place)
 
-    assert signer(header) == Signer("AKIA", "arn:aws:iam::000000000000:root", "000000000000")
+    assert signer(header) == Signer("AKIA", "arn:aws:iam::000000000000:root", "000000000000", "000000000000")
     assert signer(header.replace(b"us-east-1", b"eu-west-1")) is None
     assert signer(header.replace(b"lambda", b"s3")) is None
     assert signer(b"Basic x") is None

@@ -302,7 +302,7 @@ def test_a_layers_policy_goes_with_it(node):
         assert node.refused(operation, **members) == (404, MISSING, text)
 
 
-@pytest.mark.case("CP-69", partly="a node has one account: no layer of another one can be shared with it")
+@pytest.mark.case("CP-69")
 def test_a_layer_of_another_account_is_not_to_be_had(node):
     node.create()
     arn = "arn:aws:lambda:us-east-1:111111111111:layer:l:1"

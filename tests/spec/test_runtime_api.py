@@ -577,6 +577,6 @@ def test_special_characters_in_an_error_text(stage, run):
 def test_reserved_variables_are_refused(name):
     request = {"Environment": {"Variables": {name: "x", "LANG": "C"}}}
     with pytest.raises(ApiError) as caught:
-        configure(View(), PLACE, Runtimes((), ()), function_version(), request)
+        configure(View(), PLACE, Runtimes((), ()), function_version(), request, shared={})
     assert caught.value.code == "InvalidParameterValueException"
     assert f"Reserved keys used in this request: {name}" in caught.value.message

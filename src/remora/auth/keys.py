@@ -34,6 +34,7 @@ class Key(msgspec.Struct, frozen=True):
         name: Who it is for; the last part of the caller's ARN, `user/<name>`.
         created: When, ISO 8601 in UTC.
         policies: What its owner may do: policies in JSON, or ARNs of managed ones; None: everything.
+        account: Of its owner, 12 digits; empty for the node's own.
     """
 
     access_key_id: str
@@ -41,11 +42,13 @@ class Key(msgspec.Struct, frozen=True):
     name: str
     created: str
     policies: list[str] | None = None
+    account: str = ""
 
     @property
     def user_id(self) -> str:
         """What stands for the owner, whichever key they use: `AIDA` and 17 letters and digits."""
-        return f"AIDA{base64.b32encode(hashlib.sha256(self.name.encode()).digest()).decode()[:17]}"
+        digest = hashlib.sha256(f"{self.account}{self.name}".encode()).digest()
+        return f"AIDA{base64.b32encode(digest).decode()[:17]}"
 
 
 class KeysError(Exception):
@@ -97,14 +100,14 @@ class KeyFile:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise KeysError(f"the keys in {self._path} are damaged: {error}") from error
 
-    def create(self, name: str, created: str, policies: list[str] | None = None) -> Key:
+    def create(self, name: str, created: str, policies: list[str] | None = None, account: str = "") -> Key:
         """
         Make a key; arguments as for `Key`.
 
         Raises:
             KeysError: If it could not be written.
         """
-        key = Key(f"AKIA{random_hex(16).upper()}", random_hex(40), name, created, policies)
+        key = Key(f"AKIA{random_hex(16).upper()}", random_hex(40), name, created, policies, account)
         self._change(lambda keys: [*keys, key])
         return key
 

@@ -77,7 +77,11 @@ def judge_resource(policy: Iterable[Statement], question: Question) -> Verdict:
 
 
 def judge_trust(policy: Iterable[Statement], question: Question) -> Verdict:
-    """Judge by the statements of a resource's own policy what the caller's own policies have allowed."""
+    """
+    Judge by the statements of a resource's own policy what the caller's own policies have allowed.
+
+    For those of other accounts, and for roles, whose trust policies have to name whom they are for.
+    """
     return _judge(policy, question, _applies_to_account)
 
 

@@ -54,6 +54,13 @@ def cpu_option(command: Command) -> Command:
     )(command)
 
 
+def account_number(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check the number of an account, as a callback of an option."""
+    if value and (len(value) != 12 or not value.isascii() or not value.isdigit()):
+        raise click.BadParameter(f"{value!r} is not 12 digits", param=parameter)
+    return value
+
+
 _RUNTIME = "remora.oci-runtime"
 
 

@@ -13,6 +13,7 @@ import msgspec
 from remora.auth.documents import DocumentError, check_document
 from remora.auth.keys import KeyFile, KeysError
 from remora.auth.managed import MANAGED
+from remora.cli.choices import account_number
 from remora.cli.errors import FAILED, CommandError
 from remora.node.settings import KEYS
 
@@ -53,15 +54,23 @@ def command() -> None:
     help="What the key may do: a policy in a file, or the ARN of a managed one; may be given several times. "
     "Without it, everything.",
 )
+@click.option(
+    "--account",
+    default="",
+    callback=account_number,
+    metavar="DIGITS",
+    help="The account of a partner: the key may do what policies of functions, layers and roles allow that "
+    "account. Default: the node's own account.",
+)
 @_data
 @_json
-def create(name: str, policies: tuple[str, ...], data: Path, *, as_json: bool) -> None:
+def create(name: str, policies: tuple[str, ...], account: str, data: Path, *, as_json: bool) -> None:
     """Make a key of the user NAME and show it: once, as its secret is not shown again."""
     if not name or not all(c.isalnum() or c in "+=,.@_-" for c in name) or not name.isascii():
         raise click.BadParameter("letters, digits and +=,.@_- only", param_hint="NAME")
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     given = [_policy(text) for text in policies] or None
-    key = _attempt(lambda: KeyFile(data / KEYS).create(name, created, given))
+    key = _attempt(lambda: KeyFile(data / KEYS).create(name, created, given, account))
     if as_json:
         click.echo(msgspec.json.encode(key))
     else:
@@ -81,6 +90,7 @@ def list_keys(data: Path, *, as_json: bool) -> None:
             "access_key_id": key.access_key_id,
             "created": key.created,
             "policies": key.policies,
+            "account": key.account,
         }
         for key in keys
     ]
@@ -88,11 +98,13 @@ def list_keys(data: Path, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode({"keys": shown}))
         return
     for each in shown:
-        may = "may do everything"
+        may = "everything"
         if each["policies"] is not None:
             named = [text if text.startswith("arn:") else "a policy of its own" for text in each["policies"]]
-            may = f"may do what is allowed by {', '.join(named)}"
-        click.echo(f"{each['access_key_id']}  {each['created']}  {each['name']}  {may}")
+            may = f"what is allowed by {', '.join(named)}"
+        if each["account"]:
+            may = f"{may} and what resources allow account {each['account']}"
+        click.echo(f"{each['access_key_id']}  {each['created']}  {each['name']}  may do {may}")
 
 
 @command.command("delete")

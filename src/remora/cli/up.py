@@ -12,7 +12,15 @@ import click
 import msgspec
 
 import remora
-from remora.cli.choices import CpuLimit, Network, cpu_option, driver_option, network_option, policies
+from remora.cli.choices import (
+    CpuLimit,
+    Network,
+    account_number,
+    cpu_option,
+    driver_option,
+    network_option,
+    policies,
+)
 from remora.cli.errors import UNREACHABLE, CommandError
 from remora.node.node import run_node
 from remora.node.settings import DEFAULT_PORT, DEFAULT_WARM, LOOPBACK, NodeError, NodeSettings
@@ -75,7 +83,11 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
     help="As it appears in ARNs.",
 )
 @click.option(
-    "--account", default="000000000000", show_default=True, help="As it appears in ARNs; 12 digits."
+    "--account",
+    default="000000000000",
+    show_default=True,
+    callback=account_number,
+    help="As it appears in ARNs; 12 digits.",
 )
 @click.option(
     "--idle-seconds",
@@ -112,6 +124,13 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
     metavar="URL",
     help="Where SQS, SNS, EventBridge and S3 are, for destinations and dead-letter targets; the word aws "
     "stands for AWS itself. Default: nothing is sent.",
+)
+@click.option(
+    "--layers-endpoint",
+    default="",
+    metavar="URL",
+    help="Where layers of other accounts are: another node, or the word aws for AWS itself. They are asked "
+    "for with the credentials in AWS's variables. Default: none can be had.",
 )
 @click.option(
     "--event-pace",
@@ -159,6 +178,7 @@ def command(
     logs_size: int,
     logs_days: int | None,
     aws_endpoint: str,
+    layers_endpoint: str,
     event_pace: float,
     network: Literal["nat", "none", "host"] | None,
     function_networks: tuple[tuple[str, Network], ...],
@@ -171,8 +191,6 @@ def command(
 
     SIGINT (Ctrl-C) and SIGTERM end it: every environment is shut down as in Lambda, extensions are told.
     """
-    if len(account) != 12 or not account.isascii() or not account.isdigit():
-        raise click.BadParameter(f"{account!r} is not 12 digits", param_hint="--account")
     with _directory(data) as kept:
         settings = NodeSettings(
             data=kept,
@@ -188,6 +206,7 @@ def command(
             network=network,
             log_limits=LogLimits(bytes_max=logs_size, days_max=logs_days),
             aws_endpoint=aws_endpoint,
+            layers_endpoint=layers_endpoint,
             event_pace=event_pace,
             networks=function_networks,
             warm=warm,

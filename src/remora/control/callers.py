@@ -37,6 +37,7 @@ class Caller(NamedTuple):
         access_key: What the request was signed with.
         policies: Of the owner of a key, JSON or ARNs; None: everything is allowed.
         session_policies: Which limit a session, JSON or ARNs.
+        is_foreign: Whether the caller is of another account than the node.
     """
 
     arn: str
@@ -46,11 +47,17 @@ class Caller(NamedTuple):
     access_key: str = ""
     policies: tuple[str, ...] | None = None
     session_policies: tuple[str, ...] = ()
+    is_foreign: bool = False
+
+    @property
+    def account(self) -> str:
+        """Twelve digits."""
+        return self.arn.split(":")[4]
 
     @property
     def is_limited(self) -> bool:
         """Whether policies say what the caller may do; others may do everything."""
-        return bool(self.role) or self.policies is not None
+        return bool(self.role) or self.is_foreign or self.policies is not None
 
 
 class _Known(NamedTuple):
@@ -146,9 +153,14 @@ class Callers:
             raise SignatureError("ServiceException", str(error)) from error
         if key is None:
             return None
-        arn = self._place.user_arn(key.name)
-        policies = None if key.policies is None else tuple(key.policies)
-        return _Known(key.secret_access_key, Caller(arn, user_id=key.user_id, policies=policies), None)
+        account = key.account or self._place.account
+        caller = Caller(
+            self._place._replace(account=account).user_arn(key.name),
+            user_id=key.user_id,
+            policies=None if key.policies is None else tuple(key.policies),
+            is_foreign=account != self._place.account,
+        )
+        return _Known(key.secret_access_key, caller, None)
 
     def _session(self, claim: sigv4.Claim) -> _Known | None:
         account = self._place.account

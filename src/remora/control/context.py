@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remora.artifacts.artifacts import Artifacts
+    from remora.artifacts.elsewhere import LayersElsewhere
     from remora.control.cleaning import Cleaning
     from remora.control.deployments import Deployments
     from remora.control.state import State
@@ -162,6 +163,7 @@ class Control:
         expect: Is told what is ready to run, and may be wanted soon.
         snap_start: Sees to snapshots; None if nobody does.
         data: The node's data directory.
+        layers_elsewhere: Has the layers of other accounts; None if they cannot be had.
     """
 
     api: LambdaApi
@@ -182,6 +184,7 @@ class Control:
     count: Count = uncounted
     expect: Callable[[Deployment], None] | None = None
     snap_start: SnapshotKeeper | None = None
+    layers_elsewhere: LayersElsewhere | None = None
 
     @property
     def place(self) -> Place:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from remora.artifacts.elsewhere import LayersElsewhere
     from remora.control.context import (
         ControlSettings,
         Count,
@@ -48,6 +49,7 @@ async def open_control(
     count: Count = uncounted,
     expect: Callable[[Deployment], None] | None = None,
     snap_start: SnapshotKeeper | None = None,
+    layers_elsewhere: LayersElsewhere | None = None,
 ) -> Control:
     """
     Load all records and make ready to answer; preparations that were interrupted are begun again.
@@ -69,6 +71,7 @@ async def open_control(
         count: Takes in a number of a metric; nobody does unless told.
         expect: Is told what is ready to run, and may be wanted soon.
         snap_start: Sees to snapshots; None if nobody does.
+        layers_elsewhere: Has the layers of other accounts; None if they cannot be had.
 
     Raises:
         StoreError: If the store cannot be opened.
@@ -97,6 +100,7 @@ async def open_control(
         count=count,
         expect=expect,
         snap_start=snap_start,
+        layers_elsewhere=layers_elsewhere,
     )
     preparation.resume(control)
     if snap_start is not None:

@@ -2,9 +2,11 @@
 What the policies of a caller say: of a role, of a key, and what limits them.
 
 A caller may do what its own policies allow, and of that only what every limit allows, too: the permissions
-boundary of a role, the policies that a session was begun with.
+boundary of a role, the policies that a session was begun with. Who is of another account may do what its own
+policies allow and the resource's own policy, too.
 
-Source: AWS IAM user guide, "Policy evaluation logic", "Permissions boundaries", "Session policies".
+Source: AWS IAM user guide, "Policy evaluation logic", "Permissions boundaries", "Session policies",
+"Cross-account policy evaluation logic".
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from remora.auth.managed import MANAGED
-from remora.auth.policy import Question, Verdict, judge, judge_resource, statements
+from remora.auth.policy import Question, Verdict, judge, judge_resource, judge_trust, statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
     from remora.control.callers import Caller
     from remora.control.permissions.base import Need
     from remora.resources.names import Place
+    from remora.resources.neighbours import Role
     from remora.resources.view import View
 
 Statement = dict[str, Any]
 
 BOUNDARY: Final = "permissions boundary"
 SESSION: Final = "session policy"
+_IDENTITY: Final = "an identity-based policy"
+_RESOURCE: Final = "a resource-based policy"
+_EVERYTHING: Final = ({"Effect": "Allow", "Action": "*", "Resource": "*"},)
 
 
 class Rights(NamedTuple):
@@ -39,10 +45,12 @@ class Rights(NamedTuple):
     Args:
         own: Statements of its own policies.
         limits: Statements of what limits them, by what AWS calls it.
+        is_foreign: Whether the caller is of another account than the resource.
     """
 
     own: Sequence[Statement]
     limits: dict[str, Sequence[Statement]]
+    is_foreign: bool = False
 
     def judge(self, question: Question, policy: Iterable[Statement]) -> str:
         """
@@ -52,16 +60,17 @@ class Rights(NamedTuple):
             question: What is asked for.
             policy: Statements of the resource's own policy.
         """
-        kinds = {
-            "an identity-based policy": judge(self.own, question),
-            "a resource-based policy": judge_resource(policy, question),
-        }
+        judge_policy = judge_trust if self.is_foreign else judge_resource
+        kinds = {_IDENTITY: judge(self.own, question), _RESOURCE: judge_policy(policy, question)}
         limits = {name: judge(limit, question) for name, limit in self.limits.items()}
         for kind, verdict in {**kinds, **{f"a {name}": verdict for name, verdict in limits.items()}}.items():
             if verdict is Verdict.DENY:
                 return f"with an explicit deny in {kind}"
-        if Verdict.ALLOW not in kinds.values():
+        allowing = [kind for kind, verdict in kinds.items() if verdict is Verdict.ALLOW]
+        if not allowing or (self.is_foreign and _IDENTITY not in allowing):
             return f"because no identity-based policy allows the {question.action} action"
+        if self.is_foreign and _RESOURCE not in allowing:
+            return f"because no resource-based policy allows the {question.action} action"
         for name, verdict in limits.items():
             if verdict is not Verdict.ALLOW:
                 return f"because no {name} allows the {question.action} action"
@@ -77,6 +86,9 @@ def rights_of(view: View, place: Place, caller: Caller) -> Rights:
     limits: dict[str, Sequence[Statement]] = {}
     if caller.session_policies:
         limits[SESSION] = read(caller.session_policies)
+    if caller.is_foreign:
+        own = _EVERYTHING if caller.policies is None else read(caller.policies)
+        return Rights(own, limits, is_foreign=True)
     if not caller.role:
         return Rights(read(caller.policies or ()), limits)
     role = view.role_by_arn(place, caller.role)
@@ -85,6 +97,11 @@ def rights_of(view: View, place: Place, caller: Caller) -> Rights:
     if role.boundary:
         limits[BOUNDARY] = read([role.boundary])
     return Rights(read([*role.attached, *role.inline.values()]), limits)
+
+
+def trust_of(role: Role) -> list[Statement]:
+    """Return the statements of a role's trust policy as those of any other resource's own policy."""
+    return [{"Resource": "*", **each} for each in _read(role.trust_policy)]
 
 
 def refusal(
@@ -101,7 +118,7 @@ def refusal(
         context: Condition keys beside those of the need.
     """
     known = {**need.context, **context}
-    question = Question(need.action, need.resource, caller.arn, place.account, known, caller.role)
+    question = Question(need.action, need.resource, caller.arn, caller.account, known, caller.role)
     why = rights_of(view, place, caller).judge(question, need.policy)
     if not why:
         return ""
@@ -114,7 +131,7 @@ def context_of(caller: Caller, place: Place, now_ms: int) -> dict[str, str]:
     context = {
         "aws:currenttime": datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "aws:epochtime": str(now_ms // 1000),
-        "aws:principalaccount": place.account,
+        "aws:principalaccount": caller.account,
         "aws:principalarn": caller.role or caller.arn,
         "aws:principaltype": "AssumedRole" if caller.role else "User",
         "aws:requestedregion": place.region,

@@ -15,12 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from botocore.config import Config
-from botocore.credentials import EnvProvider
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
 from remora.events.base import Condition, DeliveryError
+from remora.kit.aws import new_client
 from remora.spec.limits import EVENT_PAYLOAD_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -29,10 +28,7 @@ if TYPE_CHECKING:
     from remora.events.base import Delivery
     from remora.kit.clock import Clock
 
-REAL: Final = "aws"
-"""As an endpoint: AWS itself."""
 THREADS: Final = 8
-_CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "max_attempts": 3})
 _SERVICES: Final = {"sqs": "sqs", "sns": "sns", "events": "events", "s3": "s3"}
 
 
@@ -113,14 +109,7 @@ class AwsSender:
         region = target.region or self._region
         client = self._clients.get((target.service, region))
         if client is None:
-            settings: dict[str, Any] = {}
-            if self._endpoint != REAL:
-                settings["endpoint_url"] = self._endpoint
-                if EnvProvider().load() is None:  # no other place is asked: it may take seconds
-                    settings |= {"aws_access_key_id": "remora", "aws_secret_access_key": "remora"}
-            client = self._session.create_client(
-                _SERVICES[target.service], region, config=_CONFIG, **settings
-            )
+            client = new_client(self._session, _SERVICES[target.service], region, self._endpoint)
             self._clients[target.service, region] = client
         return client
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 import remora
+from remora.artifacts.elsewhere import LayersElsewhere
 from remora.auth.keys import KeyFile
 from remora.auth.sessions import Sessions
 from remora.control.addresses.guard import UrlGuard
@@ -214,6 +215,7 @@ class Node:
             events=events.queue,
             count=self._meters.add,
             snap_start=snap_start,
+            layers_elsewhere=_layers_elsewhere(settings),
             expect=lambda deployment: warm.expect(
                 sandbox_plan(deployment, pool_settings, "expected"),
                 f"{deployment.function.arn}:{deployment.function.version}",
@@ -283,6 +285,10 @@ class Node:
             async with asyncio.timeout(FOLLOWERS_S):
                 await self._streams.join()
         await self._streams.close()
+
+
+def _layers_elsewhere(settings: NodeSettings) -> LayersElsewhere | None:
+    return LayersElsewhere(settings.layers_endpoint, settings.region) if settings.layers_endpoint else None
 
 
 def _listen(settings: NodeSettings) -> socket.socket:

@@ -45,6 +45,8 @@ class NodeSettings:
         networks: Name patterns of functions with another policy; the first that matches counts.
         aws_endpoint: Base URL of the services that destinations and dead-letter targets are in, `aws` for AWS
             itself; empty if nothing may be sent.
+        layers_endpoint: Base URL of the Lambda API that layers of other accounts are asked for, `aws` for AWS
+            itself; empty if they cannot be had.
         event_pace: Waits and ages of asynchronous events are multiplied by it; 1 as in AWS.
         runtimes: Where prepared runtimes are kept; None for the user's cache directory.
         log_limits: How much is kept of all logs.
@@ -65,6 +67,7 @@ class NodeSettings:
     networks: tuple[tuple[str, Network], ...] = ()
     warm: int = DEFAULT_WARM
     aws_endpoint: str = ""
+    layers_endpoint: str = ""
     event_pace: float = 1.0
     runtimes: Path | None = None
     log_limits: LogLimits = field(default_factory=LogLimits)

@@ -15,6 +15,7 @@ from remora.spec.runtimes import DEPRECATED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from remora.resources.layers import Shared
     from remora.resources.names import Place
     from remora.resources.records import FunctionVersion
     from remora.resources.view import View
@@ -73,7 +74,7 @@ def refuse_not_offered(request: Mapping[str, Any]) -> None:
 
 
 def configure(
-    view: View, place: Place, runtimes: Runtimes, base: FunctionVersion, request: Request
+    view: View, place: Place, runtimes: Runtimes, base: FunctionVersion, request: Request, *, shared: Shared
 ) -> FunctionVersion:
     """
     Apply the members of a request to a function's configuration; members that are absent change nothing.
@@ -84,6 +85,7 @@ def configure(
         runtimes: Which runtimes may be named.
         base: The configuration so far.
         request: Parsed CreateFunction or UpdateFunctionConfiguration request.
+        shared: Layers of other accounts that may be attached.
 
     Raises:
         ApiError: InvalidParameterValueException and its likes.
@@ -104,7 +106,7 @@ def configure(
     if "Environment" in request:
         changes["variables"] = _variables(request["Environment"].get("Variables", {}))
     if "Layers" in request:
-        changes["layers"] = attach(view, place, request["Layers"])
+        changes["layers"] = attach(view, place, request["Layers"], shared)
     changes["extra"] = _extra(base, request)
     configured = msgspec.structs.replace(base, **changes)
     snapshots.check_storage(configured)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from remora.resources.configuration import Runtimes
+    from remora.resources.layers import Shared
     from remora.resources.packages import Package
 
 Request = dict[str, Any]
@@ -30,9 +31,16 @@ Decision = tuple[FunctionVersion, list[Change]]
 _CREATING = "The function is being created."
 
 
-def draft(view: View, place: Place, runtimes: Runtimes, request: Request) -> FunctionVersion:
+def draft(view: View, place: Place, runtimes: Runtimes, request: Request, shared: Shared) -> FunctionVersion:
     """
     Check a CreateFunction request as far as that is possible without its package.
+
+    Args:
+        view: The records.
+        place: Region and account of this node.
+        runtimes: Which runtimes may be named.
+        request: As parsed.
+        shared: Layers of other accounts that may be attached.
 
     Returns:
         The function as it would be, Pending, without code.
@@ -71,7 +79,7 @@ def draft(view: View, place: Place, runtimes: Runtimes, request: Request) -> Fun
         state_reason=_CREATING,
         state_reason_code="Creating",
     )
-    configured = configure(view, place, runtimes, blank, request)
+    configured = configure(view, place, runtimes, blank, request, shared=shared)
     check_package(view, request.get("CodeSigningConfigArn", ""))
     if name in view.functions:
         raise ApiError("ResourceConflictException", f"Function already exist: {name}")
@@ -79,7 +87,14 @@ def draft(view: View, place: Place, runtimes: Runtimes, request: Request) -> Fun
 
 
 def create(
-    view: View, place: Place, runtimes: Runtimes, request: Request, *, package: Package, stamp: Stamp
+    view: View,
+    place: Place,
+    runtimes: Runtimes,
+    request: Request,
+    shared: Shared,
+    *,
+    package: Package,
+    stamp: Stamp,
 ) -> Decision:
     """
     Create a function, Pending until it is prepared; with Publish, and its first version, which is returned.
@@ -87,7 +102,7 @@ def create(
     Raises:
         ApiError: As `draft`, and for packages that are too large.
     """
-    version = _with_package(draft(view, place, runtimes, request), package)
+    version = _with_package(draft(view, place, runtimes, request, shared), package)
     package.check_storage(view)
     version = _stamped(version, stamp)
     signing = request.get("CodeSigningConfigArn", "")
@@ -138,7 +153,7 @@ def update_code(view: View, place: Place, request: Request, package: Package, st
 
 
 def update_configuration(
-    view: View, place: Place, runtimes: Runtimes, request: Request, stamp: Stamp
+    view: View, place: Place, runtimes: Runtimes, request: Request, shared: Shared, *, stamp: Stamp
 ) -> Decision:
     """
     Change a function's configuration; members that are absent stay as they are.
@@ -149,7 +164,7 @@ def update_configuration(
     function = _updatable(view, place, request)
     if request.get("Layers"):
         check_package(view, function.code_signing)
-    version = configure(view, place, runtimes, function.latest, request)
+    version = configure(view, place, runtimes, function.latest, request, shared=shared)
     check_total_size(version)
     return _update(view, version, stamp)
 

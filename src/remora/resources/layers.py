@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,12 +16,14 @@ from remora.spec import limits
 from remora.spec.errors import ApiError, invalid, not_found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from remora.resources.packages import Package
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
+Shared = Mapping[str, LayerReference]
+"""Layer versions of other accounts that may be attached, by ARN."""
 
 
 def resolve_layer(place: Place, text: str) -> LayerTarget:
@@ -162,7 +165,24 @@ def list_item(version: LayerVersion) -> Reply:
     }
 
 
-def attach(view: View, place: Place, arns: list[str]) -> tuple[LayerReference, ...]:
+def of_other_accounts(place: Place, arns: Sequence[str]) -> list[str]:
+    """Return which layer versions of a request have to be asked for elsewhere."""
+    if len(arns) > limits.LAYERS_PER_FUNCTION_MAX:
+        return []
+    targets = {arn: parse_layer(arn) for arn in arns}
+    return [
+        arn
+        for arn, target in targets.items()
+        if target.region == place.region and target.account != place.account and target.version is not None
+    ]
+
+
+def missing_layer(arn: str) -> ApiError:
+    """Return the error for a layer version that is to be attached, and that there is not."""
+    return invalid(f"Layer version {arn} does not exist.")
+
+
+def attach(view: View, place: Place, arns: list[str], shared: Shared) -> tuple[LayerReference, ...]:
     """
     Turn a request's list of layer version ARNs into references, in order.
 
@@ -170,9 +190,10 @@ def attach(view: View, place: Place, arns: list[str]) -> tuple[LayerReference, .
         view: Where layers are found.
         place: Region and account of this node.
         arns: As given; each matches the model's pattern.
+        shared: Those of other accounts that may be attached.
 
     Raises:
-        ApiError: InvalidParameterValueException, or AccessDeniedException for another account.
+        ApiError: InvalidParameterValueException, or AccessDeniedException for another account's.
     """
     if len(arns) > limits.LAYERS_PER_FUNCTION_MAX:
         raise invalid(f"Cannot reference more than {limits.LAYERS_PER_FUNCTION_MAX} layers.")
@@ -185,31 +206,42 @@ def attach(view: View, place: Place, arns: list[str]) -> tuple[LayerReference, .
                 "Layers are not in the same region as the function. "
                 f"Layers are expected to be in region {place.region}."
             )
-        if target.account is not None and target.account != place.account:
-            raise ApiError(
-                "AccessDeniedException",
-                f"User: arn:aws:iam::{place.account}:root is not authorized to perform: "
-                f"lambda:GetLayerVersion on resource: {arn} because no resource-based policy allows the "
-                "lambda:GetLayerVersion action",
-            )
-        version = view.layer_versions.get(target.name, {}).get(target.version or 0)
-        if version is None:
-            raise invalid(f"Layer version {arn} does not exist.")
-        if target.name in seen:
+        if target.account not in {None, place.account}:
+            reference = shared.get(arn)
+            if reference is None:
+                raise _not_shared(place, arn)
+        else:
+            reference = _reference(view, target, arn)
+        layer = reference.arn.rpartition(":")[0]
+        if layer in seen:
             raise invalid(
                 "Two different versions of the same layer are not allowed to be referenced in the same "
-                f"function. {seen[target.name]} and {arn} are versions of the same layer."
+                f"function. {seen[layer]} and {arn} are versions of the same layer."
             )
-        seen[target.name] = arn
-        references.append(
-            LayerReference(
-                arn=version.arn,
-                code_size_bytes=version.code_size_bytes,
-                digest=version.digest,
-                unzipped_bytes=version.unzipped_bytes,
-            )
-        )
+        seen[layer] = arn
+        references.append(reference)
     return tuple(references)
+
+
+def _not_shared(place: Place, arn: str) -> ApiError:
+    return ApiError(
+        "AccessDeniedException",
+        f"User: arn:aws:iam::{place.account}:root is not authorized to perform: "
+        f"lambda:GetLayerVersion on resource: {arn} because no resource-based policy allows the "
+        "lambda:GetLayerVersion action",
+    )
+
+
+def _reference(view: View, target: LayerTarget, arn: str) -> LayerReference:
+    version = view.layer_versions.get(target.name, {}).get(target.version or 0)
+    if version is None:
+        raise missing_layer(arn)
+    return LayerReference(
+        arn=version.arn,
+        code_size_bytes=version.code_size_bytes,
+        digest=version.digest,
+        unzipped_bytes=version.unzipped_bytes,
+    )
 
 
 def _check_number(number: int) -> None:

@@ -31,6 +31,7 @@ class Actor(msgspec.Struct, frozen=True):
     access_key: str = ""
     policies: tuple[str, ...] | None = None
     session_policies: tuple[str, ...] = ()
+    is_foreign: bool = False
 
 
 class StackParameter(msgspec.Struct, frozen=True):

@@ -47,4 +47,5 @@ def claimed_signer(exchange: Exchange, place: Place) -> Signer | None:
         return None
     if claim is None or (claim.service, claim.region) != ("lambda", place.region):
         return None
-    return Signer(claim.access_key, f"arn:{PARTITION}:iam::{place.account}:root", place.account)
+    account = place.account
+    return Signer(claim.access_key, f"arn:{PARTITION}:iam::{account}:root", account, account)

@@ -44,4 +44,4 @@ class UrlGuard:
             self._gate.judge(caller, need, exchange)
         except (SignatureError, ApiError):
             return None
-        return Signer(caller.access_key, caller.arn, caller.user_id)
+        return Signer(caller.access_key, caller.arn, caller.user_id, caller.account)

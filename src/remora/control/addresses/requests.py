@@ -21,11 +21,12 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Signer(NamedTuple):
-    """Who signed a request: access key, ARN, and the identifier that STS has for them."""
+    """Who signed a request: access key, ARN, the identifier that STS has for them, and their account."""
 
     access_key: str
     arn: str
     user_id: str
+    account: str
 
 
 class UrlRequest(NamedTuple):
@@ -109,7 +110,7 @@ def _context(request: UrlRequest, headers: dict[str, str]) -> dict[str, Any]:
         context["authorizer"] = {
             "iam": {
                 "accessKey": request.signer.access_key,
-                "accountId": request.account,
+                "accountId": request.signer.account,
                 "callerId": request.signer.user_id,
                 "cognitoIdentity": None,
                 "principalOrgId": None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from remora.control import preparation
 from remora.control.operations.downloads import location
+from remora.control.operations.shared_layers import shared_layers
 from remora.control.operations.uploads import uploaded
 from remora.resources import descriptions, functions, versions
 from remora.resources.names import LATEST, resolve_function
@@ -25,17 +26,19 @@ Reply = dict[str, Any]
 async def create_function(control: Control, call: Call) -> Reply:
     """Create a function; it is Pending until it has been prepared in the background, its version too."""
     request, place, runtimes = call.request, control.place, control.runtime_names()
-    functions.draft(control.state.view, place, runtimes, request)
-    async with uploaded(control, request["Code"]) as package:
-        decide = partial(
-            functions.create,
-            place=place,
-            runtimes=runtimes,
-            request=request,
-            package=package,
-            stamp=control.stamp(),
-        )
-        version = await control.state.change(decide)
+    async with shared_layers(control, request) as shared:
+        functions.draft(control.state.view, place, runtimes, request, shared)
+        async with uploaded(control, request["Code"]) as package:
+            decide = partial(
+                functions.create,
+                place=place,
+                runtimes=runtimes,
+                request=request,
+                shared=shared,
+                package=package,
+                stamp=control.stamp(),
+            )
+            version = await control.state.change(decide)
     _prepare(control, version.name)
     return descriptions.function_configuration(version)
 
@@ -87,14 +90,16 @@ async def update_function_code(control: Control, call: Call) -> Reply:
 
 async def update_function_configuration(control: Control, call: Call) -> Reply:
     """Change a function's configuration; prepared in the background."""
-    decide = partial(
-        functions.update_configuration,
-        place=control.place,
-        runtimes=control.runtime_names(),
-        request=call.request,
-        stamp=control.stamp(),
-    )
-    version = await control.state.change(decide)
+    async with shared_layers(control, call.request) as shared:
+        decide = partial(
+            functions.update_configuration,
+            place=control.place,
+            runtimes=control.runtime_names(),
+            request=call.request,
+            shared=shared,
+            stamp=control.stamp(),
+        )
+        version = await control.state.change(decide)
     _prepare(control, version.name)
     return descriptions.function_configuration(version)
 

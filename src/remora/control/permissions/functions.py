@@ -173,9 +173,9 @@ def _further(view: View, place: Place, function: str, request: Request) -> Itera
         yield Need("iam:PassRole", role, context=passed)
     for arn in request.get("Layers", ()):
         layer = parse_layer(arn)
-        if layer.account == place.account:  # of others there are none here
-            policy = _policy_of_layer(view, layer.name, layer.version)
-            yield Need("lambda:GetLayerVersion", arn, policy)
+        is_ours = layer.account == place.account  # others are judged where they are
+        policy = _policy_of_layer(view, layer.name, layer.version) if is_ours else ()
+        yield Need("lambda:GetLayerVersion", arn, policy)
     source = request.get("Code") or request.get("Content") or request
     if "S3Bucket" in source and "S3Key" in source:
         where = f"{source['S3Bucket']}/{source['S3Key']}"

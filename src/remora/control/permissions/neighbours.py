@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from remora.control.permissions.base import Need
+from remora.control.rights import trust_of
 from remora.control.services.logs import identified
 from remora.control.services.neighbour import ServiceError, read_json
 from remora.control.services.query import is_form, read_form
@@ -165,8 +166,10 @@ def _need_of_form(control: Control, exchange: Exchange, service: str) -> Need:
     name = form.get("Action", "")
     action = f"{_PREFIXES.get(service, service)}:{name}"
     if service == "sts":
-        context = _given(form, {"sts:externalid": "ExternalId"})
-        return Need(action, form.get("RoleArn", "*") if name == "AssumeRole" else "*", context=context)
+        arn = form.get("RoleArn", "*") if name == "AssumeRole" else "*"
+        role = control.state.view.role_by_arn(control.place, arn)
+        policy = trust_of(role) if role is not None else ()
+        return Need(action, arn, policy, _given(form, {"sts:externalid": "ExternalId"}))
     if service != "iam":
         return Need(action)
     context = _given(form, {"iam:policyarn": "PolicyArn", "iam:permissionsboundary": "PermissionsBoundary"})

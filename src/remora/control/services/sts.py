@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from remora.auth.policy import Question, Verdict, judge_trust, statements
+from remora.auth.policy import Question, Verdict, judge_trust
 from remora.control.callers import Caller
+from remora.control.rights import trust_of
 from remora.control.services.iam_parts import document
 from remora.control.services.neighbour import ServiceError
 from remora.control.services.query import QueryHandler, QueryService
@@ -62,7 +61,7 @@ class Sts:
         key = match[1].decode("latin-1") if match else ""
         session = self._control.state.view.sessions.get(key)
         if isinstance(caller, Caller):
-            return {"UserId": caller.user_id, "Account": account, "Arn": caller.arn}
+            return {"UserId": caller.user_id, "Account": caller.account, "Arn": caller.arn}
         if session is None:
             return {"UserId": account, "Account": account, "Arn": f"arn:aws:iam::{account}:root"}
         if session.expires_ms <= self._control.clock.wall_ms():
@@ -144,10 +143,9 @@ def _trusts(role: Role | None, caller: Caller, place: Place, external_id: str | 
     """Tell if a role's trust policy allows the caller to assume it."""
     if role is None:
         return False
-    policy = [{"Resource": "*", **each} for each in statements(msgspec.json.decode(role.trust_policy))]
-    known = {"aws:principalarn": caller.role or caller.arn, "aws:principalaccount": place.account}
+    known = {"aws:principalarn": caller.role or caller.arn, "aws:principalaccount": caller.account}
     if external_id is not None:
         known["sts:externalid"] = external_id
     arn = place.role_arn(role.name, role.path)
-    question = Question("sts:AssumeRole", arn, caller.arn, place.account, known, caller.role)
-    return judge_trust(policy, question) is Verdict.ALLOW
+    question = Question("sts:AssumeRole", arn, caller.arn, caller.account, known, caller.role)
+    return judge_trust(trust_of(role), question) is Verdict.ALLOW

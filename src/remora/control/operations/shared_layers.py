@@ -1,0 +1,85 @@
+"""Layers of other accounts that a function is to have: asked for, kept, held for a record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from remora.artifacts.archive import ArchiveError
+from remora.artifacts.elsewhere import ElsewhereError, LayerUnknown
+from remora.resources.layers import missing_layer, of_other_accounts
+from remora.resources.records import LayerReference
+from remora.spec.errors import ApiError, invalid
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from remora.artifacts.artifacts import Artifacts
+    from remora.artifacts.elsewhere import LayersElsewhere, Offer
+    from remora.control.context import Control
+    from remora.resources.layers import Shared
+
+NOWHERE: Final = "the layer %s is of another account; name where such layers are: --layers-endpoint"
+
+_log = logging.getLogger("remora.control")
+
+
+@asynccontextmanager
+async def shared_layers(control: Control, request: dict[str, Any]) -> AsyncIterator[Shared]:
+    """
+    Keep the layers of other accounts that a request names, for the time of the block.
+
+    Those that are not shared with this account are left out: the rules refuse them. If the block fails,
+    nobody refers to the layers, and they are removed in the background.
+
+    Raises:
+        ApiError: If there is no such layer, if its zip is refused, or it could not be had.
+    """
+    found: dict[str, LayerReference] = {}
+    try:
+        async with AsyncExitStack() as held:
+            for arn in of_other_accounts(control.place, request.get("Layers", ())):
+                reference = await _shared_layer(control, arn, held)
+                if reference is not None:
+                    found[arn] = reference
+            yield found
+    except BaseException:
+        if found:
+            control.cleaning.request()
+        raise
+
+
+async def _shared_layer(control: Control, arn: str, held: AsyncExitStack) -> LayerReference | None:
+    elsewhere, artifacts = control.layers_elsewhere, control.artifacts
+    if elsewhere is None:
+        _log.warning(NOWHERE, arn)
+        return None
+    try:
+        offer = await elsewhere.find(arn)
+        if offer is None:
+            return None
+        content = await _content(elsewhere, artifacts, offer)
+        package = await held.enter_async_context(artifacts.receiving(content))
+    except LayerUnknown as error:
+        raise missing_layer(arn) from error
+    except ElsewhereError as error:
+        raise ApiError("ServiceException", str(error)) from error
+    except ArchiveError as error:
+        raise invalid(str(error)) from error
+    return LayerReference(
+        arn=arn,
+        code_size_bytes=package.size_bytes,
+        digest=package.digest,
+        unzipped_bytes=package.unzipped_bytes,
+    )
+
+
+async def _content(elsewhere: LayersElsewhere, artifacts: Artifacts, offer: Offer) -> bytes:
+    """Return a layer's zip: the one that another function has, or the one that is offered."""
+    with artifacts.holding((offer.digest,)):
+        try:
+            return await asyncio.to_thread(artifacts.blob(offer.digest).read_bytes)
+        except FileNotFoundError:
+            return await elsewhere.download(offer)
