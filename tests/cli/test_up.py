@@ -131,6 +131,8 @@ def test_a_data_directory_that_cannot_be_made_is_exit_code_3(remora, fake, tmp_p
     ("options", "message"),
     [
         (("--account", "12"), "is not 12 digits"),
+        (("--aws-endpoint", "127.0.0.1:5000"), "is neither a URL nor the word aws"),
+        (("--layers-endpoint", "AWS"), "is neither a URL nor the word aws"),
         (("--account", "\u0661" * 12), "is not 12 digits"),
         (("--port", "65536"), "is not in the range"),
         (("--idle-seconds", "-1"), "is not in the range"),

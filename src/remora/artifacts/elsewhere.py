@@ -18,6 +18,7 @@ from botocore.session import get_session
 
 from remora.artifacts.blobs import digest_of
 from remora.kit.aws import new_client
+from remora.kit.endpoints import REAL
 from remora.spec.limits import UNZIPPED_BYTES_MAX
 
 READ_S: Final = 20
@@ -120,5 +121,5 @@ class LayersElsewhere:
         return content
 
     def _failed(self, arn: str, why: str) -> ElsewhereError:
-        where = "AWS" if self._endpoint == "aws" else self._endpoint
+        where = "AWS" if self._endpoint == REAL else self._endpoint
         return ElsewhereError(f"The layer {arn} could not be had from {where}: {why}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
+from remora.kit.endpoints import REAL, is_endpoint
+
 Network = Literal["nat", "none", "host"]
 CpuLimit = Literal["share", "strict"]
 
@@ -54,10 +56,17 @@ def cpu_option(command: Command) -> Command:
     )(command)
 
 
-def account_number(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+def check_account(_context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Check the number of an account, as a callback of an option."""
     if value and (len(value) != 12 or not value.isascii() or not value.isdigit()):
         raise click.BadParameter(f"{value!r} is not 12 digits", param=parameter)
+    return value
+
+
+def check_endpoint(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Check where services of AWS are, as a callback of an option."""
+    if value and not is_endpoint(value):
+        raise click.BadParameter(f"{value!r} is neither a URL nor the word {REAL}", param=parameter)
     return value
 
 

@@ -13,7 +13,7 @@ import msgspec
 from remora.auth.documents import DocumentError, check_document
 from remora.auth.keys import KeyFile, KeysError
 from remora.auth.managed import MANAGED
-from remora.cli.choices import account_number
+from remora.cli.choices import check_account
 from remora.cli.errors import FAILED, CommandError
 from remora.node.settings import KEYS
 
@@ -57,7 +57,7 @@ def command() -> None:
 @click.option(
     "--account",
     default="",
-    callback=account_number,
+    callback=check_account,
     metavar="DIGITS",
     help="The account of a partner: the key may do what policies of functions, layers and roles allow that "
     "account. Default: the node's own account.",

@@ -15,7 +15,8 @@ import remora
 from remora.cli.choices import (
     CpuLimit,
     Network,
-    account_number,
+    check_account,
+    check_endpoint,
     cpu_option,
     driver_option,
     network_option,
@@ -86,7 +87,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
     "--account",
     default="000000000000",
     show_default=True,
-    callback=account_number,
+    callback=check_account,
     help="As it appears in ARNs; 12 digits.",
 )
 @click.option(
@@ -121,6 +122,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
 @click.option(
     "--aws-endpoint",
     default="",
+    callback=check_endpoint,
     metavar="URL",
     help="Where SQS, SNS, EventBridge and S3 are, for destinations and dead-letter targets; the word aws "
     "stands for AWS itself. Default: nothing is sent.",
@@ -128,6 +130,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> i
 @click.option(
     "--layers-endpoint",
     default="",
+    callback=check_endpoint,
     metavar="URL",
     help="Where layers of other accounts are: another node, or the word aws for AWS itself. They are asked "
     "for with the credentials in AWS's variables. Default: none can be had.",

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore.config import Config
 from botocore.credentials import EnvProvider
 
+from remora.kit.endpoints import REAL
+
 if TYPE_CHECKING:
     from botocore.session import Session
 
-REAL: Final = "aws"
-"""As an endpoint: AWS itself."""
 _CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "max_attempts": 3})
 
 
@@ -26,7 +26,7 @@ def new_client(session: Session, service: str, region: str, endpoint: str) -> An
         session: Of botocore.
         service: As botocore calls it.
         region: `us-east-1`.
-        endpoint: Base URL, or `aws`.
+        endpoint: See `remora.kit.endpoints`.
 
     Raises:
         BotoCoreError: If it could not be made.
