@@ -393,7 +393,9 @@ class Node:
         found = self.control.state.view.versions[name][int(version)]
 
         async def tell() -> None:
-            getattr(self.taker.listener, what)(await self.control.deployments.make(found))
+            told = getattr(self.taker.listener, what)(await self.control.deployments.make(found))
+            if told is not None:
+                await told
 
         asyncio.run_coroutine_threadsafe(tell(), self._loop).result(60)
         return found

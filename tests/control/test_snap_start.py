@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from botocore.exceptions import ClientError
 
-from remora.control import snap_start
+from remora.control import preparation, snap_start
 from remora.lifecycle.messages import Failure
 
 DAY_MS = 24 * 3600 * 1000
@@ -206,10 +206,23 @@ def test_a_snapshot_that_many_find_lost_is_made_anew_once(node):
     node.taker.gate.clear()
     for _ in range(5):
         node.lost(name, "1")
-    becomes(node, "Pending", "Restoring", "Off")
+        assert state(node) == ("Pending", "Restoring", "Off")  # before who found it out is answered
     node.taker.gate.set()
     becomes(node, *ACTIVE)
     assert node.taker.taken == ["f:1"] * 2
+
+
+def test_a_snapshot_that_is_lost_while_the_disk_is_full_is_made_anew_when_there_is_room(node, monkeypatch):
+    monkeypatch.setattr(preparation, "RETRY_S", 0.05)
+    name = published(node)
+    becomes(node, *ACTIVE)
+    node.commits_fail("the disk is full")
+    node.lost(name, "1")
+    node.wait_for_commit()
+    assert state(node) == ACTIVE
+    node.commits_fail(None)
+    eventually(lambda: node.taker.taken == ["f:1"] * 2)
+    becomes(node, *ACTIVE)
 
 
 @pytest.mark.case("SS-33")

@@ -16,6 +16,7 @@ from remora.kit.alarms import Alarm
 from remora.pool.snapshots import SnapshotFailed
 from remora.resources import functions, snapshots
 from remora.spec.errors import ApiError
+from remora.store.base import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,10 +182,15 @@ class SnapStart:
             noting = self._note(lambda view: snapshots.used(view, version, now_ms))
             self._control.spawn(noting, f"note the use of {version.name}")
 
-    def snapshot_lost(self, deployment: Deployment) -> None:
-        """The snapshot of a version turned out to be none: another one is taken."""
+    async def snapshot_lost(self, deployment: Deployment) -> None:
+        """The snapshot of a version turned out to be none: another one is taken, and the version says so."""
         version = deployment.function
-        self._control.spawn(self._retake(version), f"take the snapshot of {version.name} again")
+        try:
+            await self._control.state.change(lambda view: (None, snapshots.retake(view, version)))
+        except StoreError:  # nobody is to wait for room on the disk
+            self._control.spawn(self._retake(version), f"take the snapshot of {version.name} again")
+        else:
+            self.look(version.name)
 
 
 def is_full(error: Exception) -> bool:

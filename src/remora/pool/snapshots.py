@@ -76,8 +76,8 @@ class SnapshotListener(Protocol):
     def snapshot_used(self, deployment: Deployment) -> None:
         """An environment is made from it."""
 
-    def snapshot_lost(self, deployment: Deployment) -> None:
-        """There is none, or it is damaged."""
+    async def snapshot_lost(self, deployment: Deployment) -> None:
+        """There is none, or it is damaged; the invocation that found it out is answered afterwards."""
 
 
 class Copying(Protocol):
@@ -233,7 +233,7 @@ class Snapshots:
         except SnapshotLost:
             self._failures[environment.identifier] = None
             if self._listener is not None:
-                self._listener.snapshot_lost(environment.deployment)
+                await self._listener.snapshot_lost(environment.deployment)
             raise
         finally:
             if self._copying.is_real:
