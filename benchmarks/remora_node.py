@@ -48,7 +48,7 @@ class Node:
             raise RuntimeError(f"{method} {path}: {answer.status} {body.decode()}")
         return json.loads(body)
 
-    def deploy(self, name, task, opt=None):
+    def deploy(self, name, task, opt=None, **members):
         """Create a function, with a layer if there is an /opt; return the path to invoke it."""
         layers = []
         if opt is not None:
@@ -64,6 +64,7 @@ class Node:
             "MemorySize": MEMORY_MIB,
             "Layers": layers,
             "Code": {"ZipFile": _zip_of(task)},
+            **members,
         }
         self.request("POST", "/2015-03-31/functions", function)
         give_up_at = time.monotonic() + _ACTIVE_WITHIN_S

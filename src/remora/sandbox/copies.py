@@ -265,7 +265,7 @@ class Copies:
         words = [str(self._host.init), "--leash", "--", *words]
         child = await restoration.run(words, group.birthplace, lambda pid: self._wire(way, pid))
         try:
-            _freeze_later(group, child.pid)
+            await in_thread(_freeze_later, group, child.pid)
             return await launch.shake_hands(child, plan.directory / "control")
         except BaseException:
             await restoration.end(child)
