@@ -19,10 +19,8 @@ from __future__ import annotations
 import argparse
 import base64
 import http.client
-import importlib.util
 import json
 import re
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -39,7 +37,6 @@ TARGET = 0.25
 _IDLE_S = 0.05
 _GONE_S = 0.6
 """How long after its answer an environment is surely gone."""
-_PACKAGES = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six", "urllib3")
 _HANDLER = "\ndef handler(event, context):\n    return event\n"
 _INITS = {
     "client": "",
@@ -57,20 +54,7 @@ def write_task(directory, name):
     """Make a function's directory."""
     directory.mkdir()
     (directory / "app.py").write_text(_INITS[name] + _HANDLER)
-    for package in _PACKAGES if "boto3" in _INITS[name] else ():
-        origin = Path(importlib.util.find_spec(package).origin)
-        if origin.name == "__init__.py":
-            shutil.copytree(origin.parent, directory / package, ignore=_left_out)
-        else:
-            shutil.copy(origin, directory)
     return directory
-
-
-def _left_out(path, names):
-    """Leave out what would make the package too large: other services' models, compiled files."""
-    is_data = Path(path).name == "data"
-    kept = {"s3", "endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json"}
-    return {each for each in names if each == "__pycache__" or (is_data and each not in kept)}
 
 
 def publish(node, name, task):

@@ -20,7 +20,7 @@ from remora.spec.runtimes import SNAPSTART
 from .conftest import functions_on, running
 from .leftovers import leftovers
 from .nodes import eventually, unique
-from .packages import zip_of
+from .packages import HERE, extension, zip_of
 
 PYTHON = next((name for name in Runtimes(default_cache(), "us-east-1").names() if name in SNAPSTART), "")
 COPIED, REPLAYED = (), ("--network", "host")
@@ -33,6 +33,7 @@ pytestmark = [
 ]
 only_copied = pytest.mark.skipif(bool(REPLAY_ONLY), reason=REPLAY_ONLY or "snapshots are taken")
 
+TOLD_OF_A_RESTORE = ["restoreStart", "restoreRuntimeDone", "restoreReport", "start"]
 MODULE = """
 import json, os, random, sys, time, uuid
 from snapshot_restore_py import register_after_restore, register_before_snapshot
@@ -249,6 +250,28 @@ def test_ten_environments_of_one_snapshot(copying):
 
 
 @only_copied
+@pytest.mark.case("SS-30")
+def test_generators_of_openssl_are_seeded_anew(copying):
+    code = """
+import _thread, ssl, time
+first = ssl.RAND_bytes(8).hex()
+def handler(event, context):
+    drawn = [ssl.RAND_bytes(8).hex()]
+    _thread.start_new_thread(lambda: drawn.append(ssl.RAND_bytes(8).hex()), ())
+    time.sleep(15)
+    return [first, *drawn]
+"""
+    with functions_on(copying) as create:
+        name = published(copying, create, zip_of({"app.py": code}), Timeout=60)
+        with ThreadPoolExecutor(20) as threads:
+            asked = [threads.submit(copying.invoke, name, Qualifier="1") for _ in range(20)]
+            found = [each.result().payload for each in asked]
+    firsts, *drawn = zip(*found, strict=True)
+    assert len(set(firsts)) == 1
+    assert [len(set(each)) for each in drawn] == [20, 20]
+
+
+@only_copied
 @pytest.mark.case("SS-31")
 def test_a_hook_makes_random_numbers_differ(copying):
     with functions_on(copying) as create:
@@ -275,9 +298,45 @@ def test_an_extension_goes_on_in_each_environment(copying):
     assert len(registered) == 1
 
 
+@only_copied
+@pytest.mark.case("SS-24")
+@pytest.mark.parametrize("transport", ["HTTP", "TCP"])
+def test_telemetry_tells_each_copy_of_its_restore(copying, transport):
+    settings = {"layers": [extension("listener", HERE / "extensions" / "listener.py")]}
+    with functions_on(copying) as create:
+        name = published(copying, create, module(), variables={"LISTEN_OVER": transport}, **settings)
+        with ThreadPoolExecutor(2) as threads:
+            events = [{"sleep_s": 10}] * 2
+            list(threads.map(lambda event: copying.invoke(name, event, Qualifier="1"), events))
+        heard = eventually(lambda: heard_by_copies(copying, name))
+    for events in heard:
+        told = {event["type"].removeprefix("platform."): event for event in events}
+        assert [kind for kind in told if kind in TOLD_OF_A_RESTORE] == TOLD_OF_A_RESTORE
+        assert told["restoreRuntimeDone"]["record"] == {"status": "success"}
+        for kind in ("initStart", "initRuntimeDone", "initReport"):
+            assert told[kind]["record"]["initializationType"] == "snap-start"
+            assert told[kind]["time"] < told["restoreStart"]["time"]
+
+
+def heard_by_copies(node, name):
+    """Return what an extension heard in each of two copies, after what it had heard before; or None."""
+    heard = {}
+    for line in log(node, name):
+        if line["message"].startswith("heard: "):
+            event = json.loads(line["message"].removeprefix("heard: "))
+            heard.setdefault(line["stream"], []).append(event)
+    copies = [events for events in heard.values() if any(e["type"] == "platform.start" for e in events)]
+    before = [event for events in heard.values() if events not in copies for event in events]
+    return [before + events for events in copies] if len(copies) == 2 else None
+
+
 def said(node, name):
+    return [line["message"] for line in log(node, name)]
+
+
+def log(node, name):
     with urlopen(f"{node.endpoint}/_remora/logs?function={name}") as reply:
-        return [json.loads(line)["message"] for line in reply]
+        return [json.loads(line) for line in reply]
 
 
 @only_copied

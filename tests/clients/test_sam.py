@@ -13,7 +13,9 @@ from .conftest import CLIENTS
 SAM = CLIENTS / "sam" / "bin" / "sam"
 
 
-@pytest.mark.case("CP-121")
+@pytest.mark.case(
+    "CP-121", partly="Terraform's provider is on no index of packages: `make test-clients` runs it"
+)
 def test_deploy_again_change_and_delete(node, cloudformation, run, project):
     stack = unique("sam")
 

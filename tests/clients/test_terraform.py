@@ -11,7 +11,6 @@ from .asking import fetched
 TERRAFORM = shutil.which("terraform") or shutil.which("tofu")
 
 
-@pytest.mark.case("CP-121")
 @pytest.mark.skipif(TERRAFORM is None, reason="neither terraform nor tofu is on the PATH")
 def test_apply_plan_update_and_destroy(node, run, project):
     name = unique("terraform")

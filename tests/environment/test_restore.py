@@ -428,7 +428,7 @@ def told_of_a_restore(held, path, version):
 
 
 @pytest.mark.parametrize("version", ["2022-07-01", "2025-01-29"])
-@pytest.mark.case("SS-24", partly="shown where an environment is restored in place")
+@pytest.mark.case("SS-24")
 def test_telemetry_of_a_restore(held, run, version):
     events = run(told_of_a_restore(held, TELEMETRY, version))
     names = [event["type"].removeprefix("platform.") for event in events]

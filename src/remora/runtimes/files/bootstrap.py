@@ -3,7 +3,8 @@ Sets Python's search path as Lambda does and hands over to the runtime interface
 
 Runs inside environments as /var/runtime/bootstrap.py, on every Python from 3.8: nothing newer may be used
 here, and nothing imported that the client does not import anyway.
-Source: AWS Lambda Developer Guide, "Layer paths for each Lambda runtime"; runtime-api specification, 10.4.
+Source: AWS Lambda Developer Guide, "Layer paths for each Lambda runtime", "Handling uniqueness with Lambda
+SnapStart"; runtime-api specification, 10.4.
 """
 
 from __future__ import annotations
@@ -36,6 +37,13 @@ def search_path(inherited: list[str], task: str, opt: str, runtime: str) -> list
     return [task, *named, runtime, *library]
 
 
+def renew_openssl() -> None:
+    """Reseed OpenSSL's generators, if they are loaded: they are as they were when the snapshot was taken."""
+    ssl = sys.modules.get("ssl")
+    if ssl is not None:
+        ssl.RAND_add(os.urandom(48), 48)
+
+
 def main() -> None:
     """Run the handler that `_HANDLER` names until the environment ends."""
     task = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
@@ -52,6 +60,12 @@ def main() -> None:
         main as run,
     )
 
+    if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+        from snapshot_restore_py import (  # type: ignore[import-not-found]  # noqa: PLC0415
+            register_after_restore,
+        )
+
+        register_after_restore(renew_openssl)  # the first one: hooks of the function find it done
     run(["bootstrap", os.environ.get("_HANDLER", "")])
 
 
