@@ -11,7 +11,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import pytest
+from tests.chosen import criu_problem
 
+from remora.runtimes.catalog import Runtimes, default_cache
 from remora.sandbox.networks import (
     CLOSED,
     CLOSED_6,
@@ -27,6 +29,7 @@ from remora.sandbox.networks import (
     rules,
     uplinks,
 )
+from remora.spec.runtimes import SNAPSTART
 
 HERE = Path(__file__).parent
 ROUTES = """Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
@@ -167,3 +170,28 @@ def test_environments_reach_the_world_but_neither_machine_nor_neighbours(tmp_pat
     assert told["forwarding_after"] == told["forwarding_before"]
     assert told["forwarding_after_death"] == told["forwarding_before"]
     assert told["switches_left"] == []
+
+
+PYTHON = next((name for name in Runtimes(default_cache(), "us-east-1").names() if name in SNAPSTART), "")
+NO_COPIES = criu_problem() or ("" if PYTHON.startswith("python") else "no Python with SnapStart is here")
+
+
+@pytest.mark.slow
+@pytest.mark.case("SS-32")
+@pytest.mark.skipif(bool(NO_COPIES), reason=NO_COPIES or "snapshots are taken")
+def test_connections_to_the_world_are_never_shared_by_copies(tmp_path):
+    words = ["unshare", "--net", "--mount", "--propagation", "private", sys.executable]
+    done = subprocess.run(
+        [*words, HERE / "snapshot_story.py", tmp_path, PYTHON],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env=os.environ | {"PYTHONPATH": str(HERE.parent.parent)},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told = json.loads(done.stdout)
+    assert [each["first"] for each in told] == ["1", "1"]
+    assert {each["old"] for each in told} == {"BrokenPipeError"}
+    assert all(each["waited_s"] < 1 for each in told)
+    assert sorted(each["new"] for each in told) == ["2", "3"]

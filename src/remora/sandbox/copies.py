@@ -28,6 +28,7 @@ from remora.sandbox.criu import arrange_meeting, complaint
 from remora.sandbox.host import EMPTY_DIRECTORIES, HOST_DIRECTORIES
 from remora.sandbox.keeper import PLACE
 from remora.sandbox.node import Site
+from remora.sandbox.parting import break_off
 from remora.sandbox.restoration import PIDFILE, Restoration, SandboxImage
 from remora.sandbox.root_files import ETC_DIRECTORIES, GID, UID
 from remora.sandbox.scratch import IMAGE, write_copy
@@ -205,8 +206,7 @@ class Copies:
         scratch = await self._scratch_for(plan)
         tmp = os.open(f"/proc/{sandbox.pid}/root/tmp", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if plan.network == "nat":
-                await in_thread(_break_connections, sandbox.pid)
+            await in_thread(break_off, sandbox.pid)
             self._keeper.watch(sandbox.pid)
             processes = await sandbox.let_go()
             mounts = tuple(self._sources(plan, scratch))
@@ -340,12 +340,6 @@ def _mounts(words: Sequence[str]) -> dict[str, Source]:
         for number, word in enumerate(words)
         if word in {"--bind", "--ro-bind"}
     }
-
-
-def _break_connections(pid: int) -> None:
-    kill = ["ss", "--kill", "--no-header", "--tcp", "--udp", "--numeric", "not", "dst", "127.0.0.0/8"]
-    words = ["nsenter", f"--net=/proc/{pid}/ns/net", *kill]
-    _run(words, "the connections to other machines could not be broken")
 
 
 def _run(
