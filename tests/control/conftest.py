@@ -134,7 +134,7 @@ class FakeTaker:
         self.gate = threading.Event()
         self.gate.set()
         self.failure: Failure | None = None
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self.refusals = 0
         self.taken: list[str] = []
         self.dropped: list[str] = []

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from remora.control import preparation, snap_start
 from remora.lifecycle.messages import Failure
+from remora.pool.snapshots import SnapshotDelayed
 
 DAY_MS = 24 * 3600 * 1000
 NOT_READY = (409, "SnapStartNotReadyException")
@@ -239,6 +240,27 @@ def test_an_alias_with_provisioned_concurrency_takes_no_version_with_snapstart(n
     node.client.publish_version(FunctionName="f")
     refusal = node.refused("update_alias", FunctionName="f", Name="live", FunctionVersion="2")
     assert refusal[:2] == (400, "InvalidParameterValueException")
+
+
+def test_what_may_pass_is_tried_again_but_not_for_ever(node, monkeypatch):
+    monkeypatch.setattr(snap_start, "RETRY_S", 0)
+    node.taker.error = SnapshotDelayed("a request is under way")
+    name = published(node)
+    becomes(node, "Failed", "InternalError", "Off")
+    assert node.taker.refusals == snap_start.TRIES_MAX
+    found = node.client.get_function_configuration(FunctionName=name, Qualifier="1")
+    assert found["StateReason"] == "a request is under way"
+
+
+def test_no_room_may_be_the_cause_of_another_error(node, monkeypatch):
+    monkeypatch.setattr(snap_start, "RETRY_S", 0)
+    node.taker.error = SnapshotDelayed("no sandbox")
+    node.taker.error.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
+    published(node)
+    eventually(lambda: node.taker.refusals > snap_start.TRIES_MAX)
+    assert state(node) == ("Pending", "Creating", "Off")
+    node.taker.error = None
+    becomes(node, *ACTIVE)
 
 
 def test_a_snapshot_for_which_there_is_no_room_is_taken_when_there_is(node, monkeypatch):

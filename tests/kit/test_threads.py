@@ -1,6 +1,7 @@
 """Blocking work is done once, wherever there is a thread for it."""
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,6 +40,29 @@ def test_where_there_is_no_thread_it_is_done_here_and_only_once():
             await in_thread(lambda: 1 // 0)
 
     asyncio.run(main())
+
+
+def test_nobody_is_told_of_the_error_of_work_that_nobody_waits_for():
+    told = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        may_fail = threading.Event()
+
+        def work():
+            may_fail.wait()
+            raise OSError("for a test")
+
+        waiting = asyncio.ensure_future(in_thread(work))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        may_fail.set()
+
+    asyncio.run(main())
+    gc.collect()
+    assert told == []
 
 
 def test_work_goes_on_when_nobody_waits_any_more():

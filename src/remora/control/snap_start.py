@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from remora.control.preparation import RETRY_S, may_pass, note
 from remora.kit.alarms import Alarm
-from remora.pool.snapshots import SnapshotFailed
+from remora.lifecycle.messages import Failure
+from remora.pool.snapshots import SnapshotDelayed, SnapshotFailed
 from remora.resources import functions, snapshots
 from remora.spec.errors import ApiError
 from remora.store.base import StoreError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.control.context import Control
-    from remora.lifecycle.messages import Failure
     from remora.pool.base import Deployment
     from remora.pool.snapshots import SnapshotListener
     from remora.resources.records import FunctionVersion
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 REASON: Final = "An error occurred during function initialization"
 DAY_MS: Final = 24 * 3600 * 1000
 REVIEW_S: Final = 3600.0
+RETRY_S_MAX: Final = 60
+"""Each try initialises the function, so they become rarer; from `RETRY_S` on."""
+TRIES_MAX: Final = 8
 
 _log = logging.getLogger("remora.control")
 
@@ -51,7 +54,7 @@ class SnapshotTaker(Protocol):
 
         Raises:
             SnapshotFailed: If that fails.
-            OSError: If it cannot be kept.
+            SnapshotDelayed: If it may succeed another time.
         """
 
     async def drop(self, version: FunctionVersion) -> None:
@@ -69,6 +72,8 @@ class SnapStart:
     def __init__(self, taker: SnapshotTaker) -> None:
         self._taker = taker
         self._taking: set[tuple[str, str]] = set()
+        self._tries: dict[tuple[str, str], int] = {}
+        """How often it was tried in vain, of those that are tried again."""
         self._known_control: Control | None = None
         self._review: Alarm | None = None
 
@@ -103,22 +108,19 @@ class SnapStart:
 
     async def _take(self, version: FunctionVersion) -> None:
         """Take one, and note the outcome; this is a boundary: whatever goes wrong becomes the state."""
+        key = (version.arn, version.version)
         try:
             await self._taker.take(await self._control.deployments.make(version))
         except SnapshotFailed as error:
             _log.warning("no snapshot of %s:%s: %s", version.name, version.version, error)
-            await self._fail(version, code_of(error.failure))
+            await self._fail(version, error.failure)
         except Exception as error:  # noqa: BLE001 - the boundary
-            if is_full(error):
-                _log.error("%s; the snapshot is taken again in %d s", error, RETRY_S)
-                await asyncio.sleep(RETRY_S)
-            else:
-                _log.exception("taking the snapshot of %s:%s failed", version.name, version.version)
-                await self._fail(version, "InternalError")
+            await self._put_off(version, error)
         else:
+            self._tries.pop(key, None)
             await self._succeed(version)
         finally:
-            self._taking.discard((version.arn, version.version))
+            self._taking.discard(key)
         self.look(version.name)  # it may have been lost again meanwhile
 
     async def _succeed(self, version: FunctionVersion) -> None:
@@ -129,8 +131,24 @@ class SnapStart:
         if not await note(self._control, decide):
             await self.drop(version)
 
-    async def _fail(self, version: FunctionVersion, code: str) -> None:
-        await self._note(lambda view: snapshots.not_taken(view, version, code, REASON))
+    async def _put_off(self, version: FunctionVersion, error: Exception) -> None:
+        """Wait until it may be tried again, or give up (never for want of room); called while handled."""
+        key = (version.arn, version.version)
+        tries = self._tries[key] = self._tries.get(key, 0) + 1
+        if is_full(error) or (isinstance(error, SnapshotDelayed) and tries < TRIES_MAX):
+            wait_s = min(RETRY_S * 2 ** (tries - 1), RETRY_S_MAX)
+            text = "no snapshot of %s:%s could be taken, it is tried again in %d s: %s"
+            _log.error(text, version.name, version.version, wait_s, error)
+            await asyncio.sleep(wait_s)
+        else:
+            _log.exception("taking the snapshot of %s:%s failed", version.name, version.version)
+            await self._fail(version, Failure("InternalError", str(error)))
+
+    async def _fail(self, version: FunctionVersion, failure: Failure) -> None:
+        self._tries.pop((version.arn, version.version), None)
+        code = code_of(failure)
+        reason = failure.message if code == "InternalError" else REASON
+        await self._note(lambda view: snapshots.not_taken(view, version, code, reason))
 
     def serving(self, version: FunctionVersion) -> FunctionVersion:
         """
@@ -193,9 +211,11 @@ class SnapStart:
             self.look(version.name)
 
 
-def is_full(error: Exception) -> bool:
-    """Tell whether it is only that the disk is full for now."""
-    return may_pass(error) or (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT})
+def is_full(error: BaseException) -> bool:
+    """Tell whether it is only that the disk is full for now, or was caused by that."""
+    is_no_room = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+    cause = error.__cause__
+    return is_no_room or may_pass(error) or (cause is not None and is_full(cause))
 
 
 def code_of(failure: Failure) -> str:

@@ -59,7 +59,8 @@ def hand_over(server: Server) -> list[Moved]:
     found = []
     for connection in tuple(server.connections):
         if not connection.is_between:
-            message = f"{connection.waits_for or connection!r} is within a request or an answer"
+            who = connection.waits_for or "a connection, of which not all has come,"
+            message = f"{who} is within a request or an answer"
             raise CannotMoveError(message)
         found.append((connection, connection.waits_for))
     return [_let_go(connection, exchange) for connection, exchange in found]

@@ -59,4 +59,15 @@ async def in_thread(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
 
     **Cancellation:** the work goes on to its end; only its outcome is lost.
     """
-    return await asyncio.shield(begin(work, *args, **kwargs))
+    outcome = begin(work, *args, **kwargs)
+    try:
+        return await asyncio.shield(outcome)
+    except asyncio.CancelledError:
+        outcome.add_done_callback(_forget)
+        raise
+
+
+def _forget(outcome: asyncio.Future[R]) -> None:
+    """Have nobody told of an error that nobody waits for."""
+    if not outcome.cancelled():
+        outcome.exception()

@@ -13,6 +13,7 @@ import msgspec
 from remora.environment.copies import Scene  # noqa: TC001 - msgspec looks at the types
 from remora.pool.making import sandbox_plan
 from remora.pool.snapshots import SnapshotLost
+from remora.sandbox.base import SandboxError
 from remora.snapshots.sealing import SnapshotDamaged
 from remora.snapshots.store import MANIFEST, SnapshotMissing
 
@@ -91,6 +92,10 @@ class Copying:
                 await environment.copy(self._driver, self._plan(environment), manifest.scene, images)
         except (SnapshotMissing, SnapshotDamaged, msgspec.DecodeError) as error:
             raise SnapshotLost(str(error)) from error
+        except OSError as error:
+            raise SandboxError(
+                f"the snapshot of {name_of(deployment.function)} could not be loaded: {error}", retryable=True
+            ) from error
 
     async def drop(self, version: FunctionVersion) -> None:
         """See `Copying.drop`."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from remora.pool.settings import PoolSettings
     from remora.resources.records import FunctionVersion
 
+INITS_PER_PROCESSOR: Final = 8
+"""How many environments are initialised for snapshots at once."""
 TIMEOUTS: Final = frozenset({"Runtime.RestoreHookUserTimeout", "Sandbox.Timedout"})
 """Error types of a restore that took too long."""
 
@@ -46,6 +48,10 @@ class SnapshotFailed(Exception):  # noqa: N818 - as in FAILED, the state of a ve
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"{failure.error_type}: {failure.message}")
         self.failure = failure
+
+
+class SnapshotDelayed(Exception):  # noqa: N818 - as SnapshotFailed
+    """A snapshot could not be taken now, for want of something that there may be later."""
 
 
 class SnapshotLost(SandboxError):  # noqa: N818 - as RestoreFailed
@@ -170,7 +176,9 @@ class Snapshots:
         self._copying = copying
         self._settings = settings
         self._clock = clock
-        self._turn = asyncio.Semaphore(os.cpu_count() or 1)
+        processors = os.cpu_count() or 1
+        self._turn = asyncio.Semaphore(processors)
+        self._init_turn = asyncio.Semaphore(INITS_PER_PROCESSOR * processors)  # an init may only wait, too
         self._began_us: dict[str, int] = {}
         """When the loading of each environment began that is being restored."""
         self._listener: SnapshotListener | None = None
@@ -195,11 +203,11 @@ class Snapshots:
 
         Raises:
             SnapshotFailed: If that fails; nothing of it runs any more.
-            OSError: If it cannot be kept.
+            SnapshotDelayed: If it may succeed another time.
 
         **Cancellation:** nothing of it runs any more.
         """
-        async with self._turn:
+        async with self._init_turn:
             original = _Original()
             environment = self._maker.make(deployment, original, snapshots=original)
             try:
@@ -207,9 +215,14 @@ class Snapshots:
                 await original.settled.wait()
                 if original.failure is not None:
                     raise SnapshotFailed(original.failure)
-                await self._copying.take(environment)
+                async with self._turn:
+                    await self._copying.take(environment)
             except SandboxError as error:
+                if error.retryable:
+                    raise SnapshotDelayed(str(error)) from error
                 raise SnapshotFailed(Failure("InternalError", str(error))) from error
+            except OSError as error:
+                raise SnapshotDelayed(str(error)) from error
             finally:
                 environment.stop(Reason.SPINDOWN)
                 await environment.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from remora.pool.group import Member, Order
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from remora.pool.making import Maker
     from remora.pool.settings import PoolSettings
     from remora.pool.snapshots import Snapshots
+
+_log = logging.getLogger("remora.pool")
 
 
 class Customer(Protocol):
@@ -151,5 +154,8 @@ class Supply:
     async def _start(self, member: Member, start: Callable[[Environment], Awaitable[None]]) -> None:
         try:
             await start(member.environment)
-        except SandboxError as error:
+        except Exception as error:  # noqa: BLE001 - the boundary "environment": who waits for it is answered
+            function = member.group.deployment.function
+            log = _log.warning if isinstance(error, SandboxError) else _log.exception
+            log("no environment of %s:%s could be made: %s", function.name, function.version, error)
             self._customer.not_made(member, f"no environment could be made: {error}")

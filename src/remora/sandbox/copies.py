@@ -211,7 +211,7 @@ class Copies:
             processes = await sandbox.let_go()
             mounts = tuple(self._sources(plan, scratch))
             words = self._criu.dump(sandbox.pid, Path(PLACE, images), mounts)
-            words = self._keeper.inside(["timeout", DUMP_S, *words])
+            words = self._keeper.inside(["timeout", "--verbose", DUMP_S, *words])
             await in_thread(_run, words, "CRIU could not take the snapshot", explain=complaint)
             if scratch.kind == "disk":
                 await in_thread(_read_tmp, tmp, plan.directory / IMAGE, self.directory / images / TMP)
@@ -263,7 +263,13 @@ class Copies:
         for directory in sorted(group.joined - {group.freezer_of_v1}):
             words = [str(self._host.init), "--enter", str(directory), "--", *words]
         words = [str(self._host.init), "--leash", "--", *words]
-        child = await restoration.run(words, group.birthplace, lambda pid: self._wire(way, pid))
+        try:
+            child = await restoration.run(words, group.birthplace, lambda pid: self._wire(way, pid))
+        except SandboxError as error:
+            if not group.memory_kills():
+                raise
+            text = f"{plan.memory_mib} MB of memory are too little for a copy of {plan.name}: {error}"
+            raise SandboxError(text) from error
         try:
             await in_thread(_freeze_later, group, child.pid)
             return await launch.shake_hands(child, plan.directory / "control")

@@ -34,11 +34,14 @@ _OPTIONS: Final = (
     "--manage-cgroups=ignore",
     "--file-locks",
     "--link-remap",
-    *("--ghost-limit", "64M"),
+    *("--ghost-limit", "512M"),
     *("--empty-ns", "net"),
     "-v1",
 )
 LOG: Final = "criu.log"
+_ERROR = re.compile(r"\s*(?:\d+: )?Error \([^)]*\): (.*)")
+"""What is said by a process that is being restored begins with its number."""
+_NOISE: Final = ("rlimit", "cgroupd", "Restoring FAILED", "Dumping FAILED")
 MEETING, MADE, GO = "meeting", "made", "go"
 """A program and two FIFOs: CRIU tells when namespaces are made, and waits until we have been there."""
 _MEETING: Final = """#!/bin/sh
@@ -112,9 +115,10 @@ def arrange_meeting(directory: Path) -> None:
 
 
 def complaint(said: bytes) -> str:
-    """Return the errors in what CRIU says, but for its notes on its own limits."""
+    """Return the errors in what CRIU says, but for its notes on limits and on what follows of errors."""
     lines = said.decode(errors="replace").strip().splitlines()
-    errors = [line.partition(": ")[2] for line in lines if line.startswith("Error") and "rlimit" not in line]
+    found = [match[1] for line in lines if (match := _ERROR.match(line))]
+    errors = [text for text in found if not any(word in text for word in _NOISE)]
     return "; ".join(errors[:COMPLAINTS_MAX]) or (lines[-1] if lines else "it did not say why")
 
 
