@@ -146,7 +146,7 @@ class LocalFunction:
             ]
             if not found:
                 raise CommandError(
-                    f"{self.label} has no layer {name!r}", f"it has: {', '.join(map(str, kept)) or 'none'}"
+                    f"{self.label} has no layer {name!r}", f"it has {', '.join(map(str, kept)) or 'none'}"
                 )
             kept = tuple(layer for layer in kept if layer not in found)
         return replace(self, label=_without(layers), request=replace(self.request, layers=kept))
@@ -310,7 +310,7 @@ def _kept(layers: list[str], names: Sequence[str]) -> list[str]:
         others = [arn for arn in layers if name not in {arn, arn.rpartition(":")[0], arn.split(":")[6]}]
         if others == layers:
             known = ", ".join(arn.split(":", 6)[6] for arn in layers) or "none"
-            raise CommandError(f"the function has no layer {name!r}", f"it has: {known}")
+            raise CommandError(f"the function has no layer {name!r}", f"it has {known}")
         layers = others
     return layers
 
@@ -323,7 +323,9 @@ def answered(attempt: str) -> Iterator[None]:
     except ClientError as error:
         about = error.response.get("Error", {})
         text = about.get("Message") or about.get("Code") or "unknown reason"
-        raise CommandError(f"could not {attempt}: {text}", "see what there is: remora ps") from error
+        raise CommandError(
+            f"could not {attempt}: {text}", "see what there is: aws lambda list-versions-by-function"
+        ) from error
     except (BotoCoreError, OSError) as error:
         raise CommandError(
             f"could not {attempt}: {error}", "is the node still running?", UNREACHABLE

@@ -27,7 +27,9 @@ def command(names: tuple[str, ...]) -> None:
     """
     try:
         asyncio.run(_prepare(names))
-    except (RuntimeUnavailable, NodeError) as error:
+    except RuntimeUnavailable as error:
+        raise CommandError(str(error), f"or {CRIU}, for snapshots") from error
+    except NodeError as error:
         raise CommandError(str(error)) from error
 
 
