@@ -109,6 +109,20 @@ def test_a_restore_is_the_runtimes(more: list[Event], end_us: int, notes: tuple[
     assert (section.note, row.note) == notes
 
 
+def test_a_restore_from_a_snapshot_begins_with_its_loading() -> None:
+    of = timeline(
+        Event(150_000, "sandbox.created"),
+        Event(151_000, "restore.started"),
+        Event(155_000, "restore.ended", detail="success"),
+    )
+    (section,) = sections(of)
+    assert (section.title, section.start_us, section.end_us) == ("restore", 0, 155_000)
+    assert [(row.label, row.spans[0].start_us, row.spans[0].end_us) for row in section.rows] == [
+        ("snapshot", 0, 150_000),
+        ("runtime", 151_000, 155_000),
+    ]
+
+
 def test_a_tail_is_what_an_extension_takes_after_the_response() -> None:
     of = timeline(
         Event(0, "invoke.started", request_id="r"),

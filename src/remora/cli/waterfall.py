@@ -218,7 +218,7 @@ def _phases(events: Sequence[Event]) -> Iterator[_Phase]:
         phase = _STARTS.get(event.kind)
         if phase is None:
             continue
-        first = 0 if is_first and phase == "init" else number
+        first = 0 if is_first and phase in {"init", "restore"} else number
         is_first = False
         last = next((i for i in range(number, len(events)) if events[i].kind == f"{phase}.ended"), None)
         stop = len(events) if last is None else last + 1
@@ -250,7 +250,7 @@ def _section(phase: _Phase, count: int, names: Sequence[str], subscribed: frozen
         rows = _init_rows(phase, names)
     elif phase.name == "restore":
         title = "restore"
-        rows = iter((_restore_row(phase),))
+        rows = _restore_rows(phase)
     elif phase.name == "invoke":
         title = f"invoke {count}"
         request_id = phase.events[0].request_id
@@ -301,10 +301,13 @@ def _extension_init_row(phase: _Phase, name: str) -> Row:
     return Row(name, tuple(spans), note or ("internal" if started_us is None else ""), registered_us)
 
 
-def _restore_row(phase: _Phase) -> Row:
+def _restore_rows(phase: _Phase) -> Iterator[Row]:
+    created_us, start_us = phase.at("sandbox.created"), phase.at("restore.started") or phase.start_us
+    if created_us is not None:
+        yield Row("snapshot", (Span(0, created_us, "work"),))
     is_done = phase.ended is not None and phase.ended.detail == "success"
     end_us, fate = _end(phase, phase.end_us if is_done else None, RUNTIME)
-    return Row(RUNTIME, (_span(phase.start_us, end_us, "work"),), fate or "with its hooks")
+    yield Row(RUNTIME, (_span(start_us, end_us, "work"),), fate or "with its hooks")
 
 
 def _invoke_rows(phase: _Phase, names: Sequence[str]) -> Iterator[Row]:

@@ -287,6 +287,7 @@ class Environment:
             for output in outputs:
                 output.close_writer()
         self._sandbox = made_copy.sandbox
+        self.journal.timeline.mark("sandbox.created", self._clock.monotonic_us())
         self._server = Server(self._api(), made_copy.sandbox.listener, _API_LIMITS, known=_KNOWN)
         await self._server.start()
         calls = await adopt_connections(self._server, scene.connections, made_copy.connections)

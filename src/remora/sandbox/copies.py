@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from remora.kit.threads import in_thread
 from remora.sandbox import launch
 from remora.sandbox.base import Paths, SandboxError
-from remora.sandbox.criu import arrange_meeting, complaint
+from remora.sandbox.criu import arrange_meeting, begun_later, complaint
 from remora.sandbox.host import EMPTY_DIRECTORIES, HOST_DIRECTORIES
 from remora.sandbox.keeper import PLACE
 from remora.sandbox.node import Site
@@ -262,7 +262,7 @@ class Copies:
         words = await in_thread(self._lay_out, restoration, scratch)
         for directory in sorted(group.joined - {group.freezer_of_v1}):
             words = [str(self._host.init), "--enter", str(directory), "--", *words]
-        words = [str(self._host.init), "--leash", "--", *words]
+        words = [str(self._host.init), "--leash", "--", *begun_later(words, plan.directory)]
         try:
             child = await restoration.run(words, group.birthplace, lambda pid: self._wire(way, pid))
         except SandboxError as error:

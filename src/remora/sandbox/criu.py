@@ -42,8 +42,11 @@ LOG: Final = "criu.log"
 _ERROR = re.compile(r"\s*(?:\d+: )?Error \([^)]*\): (.*)")
 """What is said by a process that is being restored begins with its number."""
 _NOISE: Final = ("rlimit", "cgroupd", "Restoring FAILED", "Dumping FAILED")
-MEETING, MADE, GO = "meeting", "made", "go"
-"""A program and two FIFOs: CRIU tells when namespaces are made, and waits until we have been there."""
+MEETING, BEGIN, MADE, GO = "meeting", "begin", "made", "go"
+"""
+A program and three FIFOs: CRIU is not started before we let it begin, tells when namespaces are made, and
+waits until we have been there.
+"""
 _MEETING: Final = """#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = setup-namespaces ] || exit 0
 cd "${0%/*}" && echo "$CRTOOLS_INIT_PID" >made && read -r _ <go
@@ -107,11 +110,16 @@ class Criu:
 
 
 def arrange_meeting(directory: Path) -> None:
-    """Make the program by which CRIU waits for us, and its two FIFOs."""
+    """Make the program by which CRIU waits for us, and the FIFOs."""
     (directory / MEETING).write_text(_MEETING)
     (directory / MEETING).chmod(0o700)
-    os.mkfifo(directory / MADE, 0o600)
-    os.mkfifo(directory / GO, 0o600)
+    for name in (BEGIN, MADE, GO):
+        os.mkfifo(directory / name, 0o600)
+
+
+def begun_later(words: Sequence[str], directory: Path) -> list[str]:
+    """Return the command that runs `words` when somebody has written a line to `BEGIN`."""
+    return ["/bin/sh", "-c", 'read -r _ <"$0" && exec "$@"', str(directory / BEGIN), *words]
 
 
 def complaint(said: bytes) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from remora.kit.threads import in_thread
 from remora.sandbox import launch
 from remora.sandbox.base import SandboxError
-from remora.sandbox.criu import GO, LOG, MADE, complaint
+from remora.sandbox.criu import BEGIN, GO, LOG, MADE, complaint
 from remora.sandbox.own_kernel import in_network
 from remora.sandbox.repair import put_together, speak
 from remora.sandbox.waiting import first_readable, kill_process, readable
@@ -103,10 +103,7 @@ class Restoration:
         """
         directory = self.plan.directory
         with contextlib.ExitStack() as stack:
-            made = os.open(directory / MADE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            stack.callback(os.close, made)
-            go = os.open(directory / GO, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            stack.callback(os.close, go)
+            begin, made, go = (_open_fifo(directory / name, stack) for name in (BEGIN, MADE, GO))
             said, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             stack.callback(os.close, said)
             ready = launch.ReadyPipe(said, "criu")
@@ -117,7 +114,8 @@ class Restoration:
                 os.close(write_end)
             if cgroup is not None:
                 criu = await launch.sibling_of(criu, ready)
-            self._keeper.watch(-criu.pid)  # all of its group
+            self._keeper.watch(-criu.pid)  # all of its group, before there is more than one process in it
+            os.write(begin, b"\n")
             child: launch.Child | None = None
             try:
                 if await first_readable(made, criu.pidfd, within_s=RESTORE_S) == made:
@@ -169,6 +167,12 @@ class Restoration:
             made.append(put_together(state))
             self._undo.callback(made[-1].close)
         return made
+
+
+def _open_fifo(path: Path, stack: contextlib.ExitStack) -> int:
+    fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    stack.callback(os.close, fifo)
+    return fifo
 
 
 def _set_up_loopback() -> None:
