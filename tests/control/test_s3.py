@@ -353,3 +353,18 @@ def test_code_that_is_too_large_unzipped(node, s3):
     request = {"FunctionName": "f", "Runtime": "python3.12", "Role": node.role, "Handler": "h.h"}
     refusal = node.refused("create_function", **request, Code={"S3Bucket": "bucket", "S3Key": "k"})
     assert refusal == (400, INVALID, "Unzipped size must be smaller than 262144000 bytes")
+
+
+def test_s3_control_is_refused_as_its_clients_understand(node):
+    control = node.client_of("s3control")
+    control.meta.events.register("before-send", reach)
+    with pytest.raises(ClientError) as caught:
+        control.list_tags_for_resource(AccountId="000000000000", ResourceArn="arn:aws:s3:::bucket")
+    response = caught.value.response
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 405
+    assert response["Error"]["Code"] == "MethodNotAllowed"
+
+
+def reach(request, **_):
+    """Ask the node itself: the client puts the account before the name of the host."""
+    request.url = request.url.replace("//000000000000.", "//")

@@ -22,6 +22,7 @@ from remora.control.services.s3_requests import (
     check_version,
     checksums,
     copy_source,
+    is_of_control,
     kept_headers,
     keys_to_delete,
     read_number,
@@ -82,6 +83,9 @@ class S3:
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer one request, whatever is wrong with it."""
+        if is_of_control(exchange):
+            self._answers.refuse_control(exchange)
+            return
         request = take_apart(exchange)
         try:
             await self._operation(request)(request)

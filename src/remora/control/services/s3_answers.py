@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from remora.control.context import Control
     from remora.control.services.s3_requests import Request
-    from remora.http.exchange import Header
+    from remora.http.exchange import Exchange, Header
     from remora.resources.buckets import S3Error
     from remora.spec.xml_api import XmlApi
 
@@ -60,6 +60,14 @@ class Answers:
     def common(self) -> list[Header]:
         """Return the headers that every answer has."""
         return [(b"x-amz-request-id", self._control.new_id().replace("-", "")[:16].upper().encode())]
+
+    def refuse_control(self, exchange: Exchange) -> None:
+        """Answer a request to S3 Control so that clients which can do without, as Terraform, ask S3 itself."""
+        text = "S3 Control is not offered by this node."
+        error = f"<Error><Code>MethodNotAllowed</Code><Message>{text}</Message></Error>"
+        document = f"{xml.HEAD}<ErrorResponse>{error}</ErrorResponse>"
+        headers = [(b"Content-Type", b"application/xml"), *self.common()]
+        exchange.respond(405, headers, document.encode())
 
     def refuse(self, request: Request, error: S3Error) -> None:
         """Answer with an error; HEAD has its status only."""

@@ -79,6 +79,11 @@ def _bucket_host(exchange: Exchange) -> re.Match[str] | None:
     return _VIRTUAL.fullmatch((exchange.header(b"host") or b"").decode("latin-1"))
 
 
+def is_of_control(exchange: Exchange) -> bool:
+    """Tell if a request is one to S3 Control: another API in the same scope, which names the account."""
+    return exchange.path.startswith(b"/v20180820/") and exchange.header(b"x-amz-account-id") is not None
+
+
 def copy_source(request: Request) -> tuple[str, str] | None:
     """Return bucket and key of the object that a request copies; None if it copies none."""
     source = unquote_to_bytes(request.header(b"x-amz-copy-source")).decode("utf-8", "replace")
