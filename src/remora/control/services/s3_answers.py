@@ -62,7 +62,7 @@ class Answers:
         return [(b"x-amz-request-id", self._control.new_id().replace("-", "")[:16].upper().encode())]
 
     def refuse_control(self, exchange: Exchange) -> None:
-        """Answer a request to S3 Control so that clients which can do without, as Terraform, ask S3 itself."""
+        """Answer a request to S3 Control so that clients that can do without ask S3 itself, as Terraform."""
         text = "S3 Control is not offered by this node."
         error = f"<Error><Code>MethodNotAllowed</Code><Message>{text}</Message></Error>"
         document = f"{xml.HEAD}<ErrorResponse>{error}</ErrorResponse>"
