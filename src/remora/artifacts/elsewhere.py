@@ -22,6 +22,7 @@ from remora.kit.endpoints import REAL
 from remora.spec.limits import UNZIPPED_BYTES_MAX
 
 READ_S: Final = 20
+_DIGEST_BYTES: Final = 32
 _REFUSED: Final = frozenset({"AccessDeniedException", "AccessDenied"})
 _UNKNOWN: Final = "ResourceNotFoundException"
 
@@ -64,6 +65,8 @@ class LayersElsewhere:
         self._endpoint = endpoint
         self._region = region
         self._client: Any = None
+        self.turn = asyncio.Semaphore(1)
+        """For whoever has a layer in memory: one may take 250 MB, and others may want the same."""
 
     def __repr__(self) -> str:
         return f"<LayersElsewhere at {self._endpoint}>"
@@ -92,7 +95,7 @@ class LayersElsewhere:
             if self._client is None:
                 self._client = new_client(get_session(), "lambda", self._region, self._endpoint)
             content = self._client.get_layer_version_by_arn(Arn=arn)["Content"]
-            digest = base64.b64decode(content["CodeSha256"], validate=True).hex()
+            digest = _digest(content["CodeSha256"])
             return Offer(arn, digest, content["CodeSize"], content["Location"])
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
@@ -123,3 +126,10 @@ class LayersElsewhere:
     def _failed(self, arn: str, why: str) -> ElsewhereError:
         where = "AWS" if self._endpoint == REAL else self._endpoint
         return ElsewhereError(f"The layer {arn} could not be had from {where}: {why}")
+
+
+def _digest(text: str) -> str:
+    digest = base64.b64decode(text, validate=True)
+    if len(digest) != _DIGEST_BYTES:
+        raise ValueError(f"{text!r} is no digest")
+    return digest.hex()

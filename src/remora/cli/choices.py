@@ -56,9 +56,9 @@ def cpu_option(command: Command) -> Command:
     )(command)
 
 
-def check_account(_context: click.Context, parameter: click.Parameter, value: str) -> str:
+def check_account(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Check the number of an account, as a callback of an option."""
-    if value and (len(value) != 12 or not value.isascii() or not value.isdigit()):
+    if value is not None and (len(value) != 12 or not value.isascii() or not value.isdigit()):
         raise click.BadParameter(f"{value!r} is not 12 digits", param=parameter)
     return value
 

@@ -56,7 +56,6 @@ def command() -> None:
 )
 @click.option(
     "--account",
-    default="",
     callback=check_account,
     metavar="DIGITS",
     help="The account of a partner: the key may do what policies of functions, layers and roles allow that "
@@ -64,13 +63,13 @@ def command() -> None:
 )
 @_data
 @_json
-def create(name: str, policies: tuple[str, ...], account: str, data: Path, *, as_json: bool) -> None:
+def create(name: str, policies: tuple[str, ...], account: str | None, data: Path, *, as_json: bool) -> None:
     """Make a key of the user NAME and show it: once, as its secret is not shown again."""
     if not name or not all(c.isalnum() or c in "+=,.@_-" for c in name) or not name.isascii():
         raise click.BadParameter("letters, digits and +=,.@_- only", param_hint="NAME")
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     given = [_policy(text) for text in policies] or None
-    key = _attempt(lambda: KeyFile(data / KEYS).create(name, created, given, account))
+    key = _attempt(lambda: KeyFile(data / KEYS).create(name, created, given, account or ""))
     if as_json:
         click.echo(msgspec.json.encode(key))
     else:

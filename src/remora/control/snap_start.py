@@ -136,7 +136,7 @@ class SnapStart:
         key = (version.arn, version.version)
         tries = self._tries[key] = self._tries.get(key, 0) + 1
         if is_full(error) or (isinstance(error, SnapshotDelayed) and tries < TRIES_MAX):
-            wait_s = min(RETRY_S * 2 ** (tries - 1), RETRY_S_MAX)
+            wait_s = min(RETRY_S * 2 ** min(tries - 1, 8), RETRY_S_MAX)
             text = "no snapshot of %s:%s could be taken, it is tried again in %d s: %s"
             _log.error(text, version.name, version.version, wait_s, error)
             await asyncio.sleep(wait_s)
@@ -170,6 +170,7 @@ class SnapStart:
 
     async def drop(self, version: FunctionVersion) -> None:
         """Remove the snapshot of a version. Repeated calls: no effect."""
+        self._tries.pop((version.arn, version.version), None)
         await self._taker.drop(version)
 
     def _retire_unused(self) -> None:

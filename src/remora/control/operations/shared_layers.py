@@ -60,8 +60,9 @@ async def _shared_layer(control: Control, arn: str, held: AsyncExitStack) -> Lay
         offer = await elsewhere.find(arn)
         if offer is None:
             return None
-        content = await _content(elsewhere, artifacts, offer)
-        package = await held.enter_async_context(artifacts.receiving(content))
+        async with elsewhere.turn:
+            content = await _content(elsewhere, artifacts, offer)
+            package = await held.enter_async_context(artifacts.receiving(content))
     except LayerUnknown as error:
         raise missing_layer(arn) from error
     except ElsewhereError as error:
