@@ -15,6 +15,7 @@ import pytest
 from remora.artifacts import artifacts as module
 from remora.artifacts.archive import ArchiveError
 from remora.artifacts.artifacts import Artifacts
+from remora.artifacts.trees import remove_tree
 from remora.kit.turns import Turns
 
 
@@ -216,3 +217,43 @@ def test_turns_are_taken_one_by_one_and_forgotten():
     asyncio.run(main())
     assert order == [0, 0, 1, 1, 2, 2]
     assert repr(turns) == "<Turns names=0>"
+
+
+def damage(path):
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+
+
+def test_what_is_damaged_is_named_when_it_is_used_first(tmp_path):
+    content = zip_of("hello")
+    digest = hashlib.sha256(content).hexdigest()
+
+    async def keep(artifacts):
+        async with artifacts.receiving(content):
+            assert (await artifacts.sound(digest)).read_bytes() == content
+
+    async def use(artifacts):
+        with pytest.raises(OSError, match=f"blobs/{digest} is damaged"):
+            await artifacts.sound(digest)
+        remove_tree(tmp_path / "code" / digest)
+        with pytest.raises(OSError, match="is damaged"):
+            await artifacts.code(digest)
+        with pytest.raises(FileNotFoundError):
+            await artifacts.sound("0" * 64)
+
+    run(tmp_path, keep)
+    damage(tmp_path / "blobs" / digest)
+    run(tmp_path, use)
+
+
+@pytest.mark.parametrize("way", ["receiving", "keeping"])
+def test_what_is_damaged_is_healed_by_the_same_content(tmp_path, way):
+    content = zip_of("hello")
+    path = tmp_path / "blobs" / hashlib.sha256(content).hexdigest()
+
+    async def keep(artifacts):
+        async with getattr(artifacts, way)(content):
+            assert path.read_bytes() == content
+
+    run(tmp_path, keep)
+    damage(path)
+    run(tmp_path, keep)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remora.artifacts.archive import unpack
-from remora.artifacts.blobs import digest_of, join_blobs, write_blob
+from remora.artifacts.blobs import BlobDamaged, check_blob, digest_of, join_blobs, write_blob
 from remora.artifacts.layers import merge, stack_digest
 from remora.artifacts.trees import make_tree, remove_tree, sweep, tree_bytes
 from remora.kit.turns import Turns
@@ -43,6 +43,8 @@ class Artifacts:
         self._opt = directory / "opt"
         self._turns = Turns()
         self._held: Counter[str] = Counter()
+        self._sound: set[str] = set()
+        """Blobs that were written, or looked at, since this process began."""
 
     def __repr__(self) -> str:
         return f"<Artifacts {self._blobs.parent} held={len(self._held)}>"
@@ -85,7 +87,7 @@ class Artifacts:
         digest = await asyncio.to_thread(digest_of, content)
         with self.holding((digest,)):
             async with self._turns.of(digest):
-                await asyncio.to_thread(write_blob, self._blobs, digest, content)
+                await asyncio.to_thread(self._write, digest, content)
             yield digest
 
     @asynccontextmanager
@@ -115,7 +117,7 @@ class Artifacts:
         path = self._code / digest
         with self.holding((digest,)):
             async with self._turns.of(digest):
-                await asyncio.to_thread(make_tree, self._code, digest, partial(unpack, self._blobs / digest))
+                await asyncio.to_thread(make_tree, self._code, digest, partial(self._unpack, digest))
         return path
 
     async def stack(self, digests: Sequence[str]) -> Path:
@@ -136,6 +138,18 @@ class Artifacts:
 
     def blob(self, digest: str) -> Path:
         """Return where the zip with this digest is, if it is there."""
+        return self._blobs / digest
+
+    async def sound(self, digest: str) -> Path:
+        """
+        Return where a blob is; the first time it is read and compared with its digest.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            BlobDamaged: If it is not what was written.
+        """
+        if digest not in self._sound:
+            await asyncio.to_thread(self._check, digest)
         return self._blobs / digest
 
     @contextmanager
@@ -198,10 +212,10 @@ class Artifacts:
         """Write and unpack one zip; a refused one leaves nothing."""
         code = self._code / digest
         blob = self._blobs / digest
-        if blob.exists() and code.is_dir():
-            return tree_bytes(code)
         is_new = not blob.exists()
-        write_blob(self._blobs, digest, content)
+        self._write(digest, content)
+        if not is_new and code.is_dir():
+            return tree_bytes(code)
         counted: list[int] = []
         try:
             make_tree(self._code, digest, lambda target: counted.append(unpack(blob, target)))
@@ -210,6 +224,28 @@ class Artifacts:
                 blob.unlink(missing_ok=True)
             raise
         return counted[0] if counted else tree_bytes(code)
+
+    def _write(self, digest: str, content: bytes) -> None:
+        """Keep a blob; one that is there and is damaged is written anew."""
+        try:
+            self._check(digest)
+        except BlobDamaged:
+            (self._blobs / digest).unlink()
+        except FileNotFoundError:
+            pass
+        write_blob(self._blobs, digest, content)
+        self._sound.add(digest)
+
+    def _check(self, digest: str) -> None:
+        path = self._blobs / digest
+        if digest not in self._sound or not path.exists():
+            self._sound.discard(digest)
+            check_blob(path)
+            self._sound.add(digest)
+
+    def _unpack(self, digest: str, target: Path) -> int:
+        self._check(digest)
+        return unpack(self._blobs / digest, target)
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,31 @@ _PIECE_BYTES: Final = 1024 * 1024
 def digest_of(content: bytes) -> str:
     """Return the SHA-256 of `content`, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+class BlobDamaged(OSError):  # noqa: N818 - what has happened to it
+    """
+    A blob is not what was written.
+
+    Args:
+        path: Where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.EIO, f"the file {path} is damaged: it is not what was written there")
+
+
+def check_blob(path: Path) -> None:
+    """
+    Check that a blob is what its name says.
+
+    Raises:
+        BlobDamaged: If it is not.
+        OSError: If it is not there, or cannot be read.
+    """
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != path.name:
+            raise BlobDamaged(path)
 
 
 def write_blob(directory: Path, digest: str, content: bytes) -> Path:

@@ -283,7 +283,7 @@ class Preparation:
         stored = self._control.state.view.objects[bucket][key]
         if stored.size_bytes > limits.TEMPLATE_BYTES_MAX:
             raise _too_long("templateURL", limits.TEMPLATE_BYTES_MAX)
-        path = self._control.artifacts.blob(stored.digest)
+        path = await self._control.artifacts.sound(stored.digest)
         try:
             return (await asyncio.to_thread(path.read_bytes)).decode()
         except UnicodeDecodeError as error:

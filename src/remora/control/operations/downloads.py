@@ -57,7 +57,7 @@ async def download(control: Control, exchange: Exchange) -> None:
     if control.clock.wall_ms() // 1000 > int(expires):
         raise ApiError("ExpiredTokenException", "The download link has expired; ask for a new one.")
     try:
-        file = await asyncio.to_thread(_open, control.artifacts.blob(digest.decode()))
+        file = await asyncio.to_thread(_open, await control.artifacts.sound(digest.decode()))
     except FileNotFoundError as error:
         raise not_found("The package has been deleted.") from error
     try:

@@ -45,4 +45,5 @@ async def _content(control: Control, source: dict[str, Any]) -> bytes:
         return origin
     found = find_package(control.state.view, origin)
     with control.artifacts.holding((found.digest,)):
-        return await asyncio.to_thread(control.artifacts.blob(found.digest).read_bytes)
+        path = await control.artifacts.sound(found.digest)
+        return await asyncio.to_thread(path.read_bytes)

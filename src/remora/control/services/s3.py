@@ -255,7 +255,7 @@ class S3:
         self, request: Request, status: int, headers: list[Header], found: StoredObject, span: tuple[int, int]
     ) -> None:
         exchange, (begin, end) = request.exchange, span
-        file = await asyncio.to_thread(_open, self._control.artifacts.blob(found.digest), begin)
+        file = await asyncio.to_thread(_open, await self._control.artifacts.sound(found.digest), begin)
         try:
             exchange.begin(status, [*headers, *self._answers.common()], end - begin)
             left = 0 if exchange.method == b"HEAD" else end - begin
