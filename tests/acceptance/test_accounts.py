@@ -1,10 +1,14 @@
 """Two nodes that play two accounts: layers of the one are used by functions of the other."""
 
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from botocore.exceptions import ClientError
 
 from .conftest import running
-from .nodes import eventually
+from .nodes import Node, eventually
 from .packages import EXAMPLES, RUNTIME, zip_directory, zip_of
 from .test_keys import client, new_key
 
@@ -137,3 +141,22 @@ def test_a_node_that_knows_no_other_account_says_how(data):
         answer = refused(node.client.update_function_configuration, FunctionName="f", Layers=[arn])
         assert answer[1] == "AccessDeniedException"
         eventually(lambda: "--layers-endpoint" in node.errors.read_text())
+
+
+@pytest.mark.slow
+def test_who_does_not_answer_keeps_nobody_else_waiting(data):
+    arns = [f"arn:aws:lambda:us-east-1:{THEIRS}:layer:l:{number}" for number in range(1, 9)]
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        node = Node(data, "--account", OURS, "--layers-endpoint", endpoint)
+        with ThreadPoolExecutor(8) as threads:
+            create(node)
+            update = node.client.update_function_configuration
+            asked = [threads.submit(update, FunctionName="f", Layers=[arn]) for arn in arns]
+            with silent.accept()[0]:
+                began = time.monotonic()
+                assert node.invoke("f", "x" * 300_000).payload == "x" * 300_000
+                create(node, "g")
+                assert node.terminate() == 0
+                assert time.monotonic() - began < 15  # it would be asked for 20 s
+            assert all(each.exception() is not None for each in asked)

@@ -252,6 +252,17 @@ def test_signatures_are_verified_on_a_node_that_asks_for_keys(data):
         assert iam["userId"].startswith("AIDA")
         assert (iam["callerId"], iam["accessKey"], event["body"]) == (iam["userId"], own.access_key, "body")
         assert asked_presigned(own).status == 200
+        key = new_key(data, "partner", "--account", "111111111111")
+        theirs = Credentials(key["aws_access_key_id"], key["aws_secret_access_key"])
+        assert asked(theirs).status == 403
+        node.client.add_permission(
+            FunctionName=name,
+            StatementId="partner",
+            Action="lambda:InvokeFunctionUrl",
+            Principal="111111111111",
+            FunctionUrlAuthType="AWS_IAM",
+        )
+        assert asked(theirs).json["requestContext"]["authorizer"]["iam"]["accountId"] == "111111111111"
         wrong = Credentials(own.access_key, "wrong")
         for refused in (
             asked(wrong),

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from remora.artifacts import elsewhere
 from remora.artifacts.elsewhere import ElsewhereError, LayersElsewhere, LayerUnknown
 
 ARN = "arn:aws:lambda:us-east-1:111111111111:layer:l:1"
@@ -139,4 +140,11 @@ def test_a_zip_that_is_not_taken(stage, changes, why):
 def test_a_zip_that_is_another_one(stage, content, missing_bytes):
     stage.zip, stage.missing_bytes = content, missing_bytes
     with pytest.raises(ElsewhereError):
+        stage.download()
+
+
+@pytest.mark.slow
+def test_a_zip_that_comes_too_slowly(stage, monkeypatch):
+    monkeypatch.setattr(elsewhere, "DOWNLOAD_S", -1)
+    with pytest.raises(ElsewhereError, match="it took more than -1 s"):
         stage.download()

@@ -21,6 +21,8 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
+from remora.artifacts.blobs import digest_of
+from remora.artifacts.elsewhere import Offer
 from remora.auth.keys import KeyFile
 from remora.auth.sessions import Sessions
 from remora.control.callers import Callers
@@ -156,6 +158,25 @@ class FakeTaker:
         self.dropped.append(f"{version.name}:{version.version}")
 
 
+class FakeElsewhere:
+    """Has the layers of other accounts that a test gives it, by ARN."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, bytes] = {}
+        self.found: list[str] = []
+        self.downloads = 0
+        self.turn = asyncio.Semaphore(1)
+
+    async def find(self, arn: str) -> Offer | None:
+        self.found.append(arn)
+        content = self.layers.get(arn)
+        return None if content is None else Offer(arn, digest_of(content), len(content), arn)
+
+    async def download(self, offer: Offer) -> bytes:
+        self.downloads += 1
+        return self.layers[offer.arn]
+
+
 class ShiftedClock:
     """The machine's clock, but `shift_ms` later."""
 
@@ -218,6 +239,7 @@ class Node:
         self.provisioning = FakeProvisioning()
         self.runtimes = FakeRuntimes()
         self.taker = FakeTaker()
+        self.elsewhere = FakeElsewhere()
         self.clock = ShiftedClock()
         self.limits = Limits(send_date=True, body_bytes_read_max=256 * 1024 * 1024)
         self.port = 0
@@ -429,6 +451,7 @@ class Node:
                 settings=ControlSettings(PLACE, self.endpoint, secrets.token_bytes(32), 1000),
                 clock=self.clock,
                 snap_start=snap_start,
+                layers_elsewhere=self.elsewhere,
                 new_id=new_uuid,
                 spawn=tasks.spawn,
                 provisioning=self.provisioning,

@@ -123,3 +123,9 @@ def test_our_own_people_need_the_permission_for_layers_of_others(guarded):
     arn = f"arn:aws:lambda:us-east-1:{THEIRS}:layer:l:1"
     text = refusal(its.update_function_configuration, FunctionName="f", Layers=[arn])
     assert text.endswith("because no identity-based policy allows the lambda:GetLayerVersion action")
+    node = guarded
+    node.layer("l")
+    share = {"LayerName": "l", "VersionNumber": 1, "StatementId": "s", "Action": "lambda:GetLayerVersion"}
+    node.client.add_layer_version_permission(**share, Principal="*")
+    refusal(its.update_function_configuration, FunctionName="f", Layers=[arn])
+    its.update_function_configuration(FunctionName="f", Layers=[f"{node.arn}:layer:l:1"])

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,3 +88,21 @@ def test_work_goes_on_when_nobody_waits_any_more():
             done.clear()
 
     asyncio.run(main())
+
+
+def test_nobody_waits_at_exit_for_work_that_depends_on_other_machines():
+    code = """
+import asyncio, time
+from remora.kit.threads import in_daemon
+async def main():
+    assert await in_daemon(lambda: 1) == 1
+    try:
+        await in_daemon(lambda: 1 // 0)
+    except ZeroDivisionError:
+        pass
+    waiting = asyncio.ensure_future(in_daemon(time.sleep, 1000))
+    await asyncio.sleep(0.1)
+    waiting.cancel()
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

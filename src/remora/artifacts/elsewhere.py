@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import http.client
+import time
 import urllib.request
-from typing import Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
@@ -19,9 +19,14 @@ from botocore.session import get_session
 from remora.artifacts.blobs import digest_of
 from remora.kit.aws import new_client
 from remora.kit.endpoints import REAL
+from remora.kit.threads import in_daemon
 from remora.spec.limits import UNZIPPED_BYTES_MAX
 
 READ_S: Final = 20
+DOWNLOAD_S: Final = 300
+"""A zip has come by then."""
+ASKED_AT_ONCE: Final = 4
+_PIECE_BYTES: Final = 256 * 1024
 _DIGEST_BYTES: Final = 32
 _REFUSED: Final = frozenset({"AccessDeniedException", "AccessDenied"})
 _UNKNOWN: Final = "ResourceNotFoundException"
@@ -65,6 +70,7 @@ class LayersElsewhere:
         self._endpoint = endpoint
         self._region = region
         self._client: Any = None
+        self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self.turn = asyncio.Semaphore(1)
         """For whoever has a layer in memory: one may take 250 MB, and others may want the same."""
 
@@ -79,7 +85,8 @@ class LayersElsewhere:
             LayerUnknown: If there is none.
             ElsewhereError: If that could not be found out.
         """
-        return await asyncio.to_thread(self._find, arn)
+        async with self._asking:
+            return await in_daemon(self._find, arn)
 
     async def download(self, offer: Offer) -> bytes:
         """
@@ -88,15 +95,16 @@ class LayersElsewhere:
         Raises:
             ElsewhereError: If it could not be had.
         """
-        return await asyncio.to_thread(self._download, offer)
+        return await in_daemon(self._download, offer)
 
     def _find(self, arn: str) -> Offer | None:
         try:
             if self._client is None:
-                self._client = new_client(get_session(), "lambda", self._region, self._endpoint)
+                self._client = new_client(get_session(), "lambda", self._region, self._endpoint, attempts=1)
             content = self._client.get_layer_version_by_arn(Arn=arn)["Content"]
-            digest = _digest(content["CodeSha256"])
-            return Offer(arn, digest, content["CodeSize"], content["Location"])
+            return Offer(
+                arn, _digest(content["CodeSha256"]), int(content["CodeSize"]), str(content["Location"])
+            )
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code in _REFUSED:
@@ -106,7 +114,7 @@ class LayersElsewhere:
             raise self._failed(arn, str(error)) from error
         except BotoCoreError as error:
             raise self._failed(arn, str(error)) from error
-        except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise self._failed(arn, f"its answer was not understood ({error!r})") from error
 
     def _download(self, offer: Offer) -> bytes:
@@ -116,7 +124,7 @@ class LayersElsewhere:
             raise self._failed(offer.arn, f"its {offer.size_bytes} bytes are more than a layer may have")
         try:
             with urllib.request.urlopen(offer.location, timeout=READ_S) as reply:  # noqa: S310 - see above
-                content: bytes = reply.read(offer.size_bytes + 1)
+                content = _read(reply, offer.size_bytes + 1)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._failed(offer.arn, f"its zip could not be downloaded: {error}") from error
         if digest_of(content) != offer.digest:
@@ -126,6 +134,19 @@ class LayersElsewhere:
     def _failed(self, arn: str, why: str) -> ElsewhereError:
         where = "AWS" if self._endpoint == REAL else self._endpoint
         return ElsewhereError(f"The layer {arn} could not be had from {where}: {why}")
+
+
+def _read(reply: IO[bytes], bytes_max: int) -> bytes:
+    """Read what there is, so many bytes at most; raises TimeoutError."""
+    deadline_s = time.monotonic() + DOWNLOAD_S
+    pieces: list[bytes] = []
+    left = bytes_max
+    while left and (piece := reply.read1(min(left, _PIECE_BYTES))):  # type: ignore[attr-defined]
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"it took more than {DOWNLOAD_S} s")
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _digest(text: str) -> str:

@@ -47,7 +47,7 @@ class Key(msgspec.Struct, frozen=True):
     @property
     def user_id(self) -> str:
         """What stands for the owner, whichever key they use: `AIDA` and 17 letters and digits."""
-        digest = hashlib.sha256(f"{self.account}{self.name}".encode()).digest()
+        digest = hashlib.sha256("/".join(filter(None, (self.account, self.name))).encode()).digest()
         return f"AIDA{base64.b32encode(digest).decode()[:17]}"
 
 

@@ -102,7 +102,8 @@ def list_keys(data: Path, *, as_json: bool) -> None:
             named = [text if text.startswith("arn:") else "a policy of its own" for text in each["policies"]]
             may = f"what is allowed by {', '.join(named)}"
         if each["account"]:
-            may = f"{may} and what resources allow account {each['account']}"
+            within = "" if each["policies"] is None else f", and {may}"
+            may = f"what resources allow account {each['account']}{within}"
         click.echo(f"{each['access_key_id']}  {each['created']}  {each['name']}  may do {may}")
 
 

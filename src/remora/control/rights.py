@@ -35,6 +35,8 @@ BOUNDARY: Final = "permissions boundary"
 SESSION: Final = "session policy"
 _IDENTITY: Final = "an identity-based policy"
 _RESOURCE: Final = "a resource-based policy"
+ASSUME_ROLE: Final = "sts:AssumeRole"
+"""A role's trust policy says who may ask for it, not who is granted it."""
 _EVERYTHING: Final = ({"Effect": "Allow", "Action": "*", "Resource": "*"},)
 
 
@@ -67,7 +69,8 @@ class Rights(NamedTuple):
             if verdict is Verdict.DENY:
                 return f"with an explicit deny in {kind}"
         allowing = [kind for kind, verdict in kinds.items() if verdict is Verdict.ALLOW]
-        if not allowing or (self.is_foreign and _IDENTITY not in allowing):
+        needs_own = self.is_foreign or question.action == ASSUME_ROLE
+        if not allowing or (needs_own and _IDENTITY not in allowing):
             return f"because no identity-based policy allows the {question.action} action"
         if self.is_foreign and _RESOURCE not in allowing:
             return f"because no resource-based policy allows the {question.action} action"

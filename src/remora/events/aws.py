@@ -11,7 +11,6 @@ asynchronous invocations".
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,6 +19,7 @@ from botocore.session import get_session
 
 from remora.events.base import Condition, DeliveryError
 from remora.kit.aws import new_client
+from remora.kit.threads import in_daemon
 from remora.spec.limits import EVENT_PAYLOAD_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from remora.events.base import Delivery
     from remora.kit.clock import Clock
 
-THREADS: Final = 8
+SENT_AT_ONCE: Final = 8
 _SERVICES: Final = {"sqs": "sqs", "sns": "sns", "events": "events", "s3": "s3"}
 
 
@@ -61,7 +61,7 @@ class AwsSender:
         self._session = get_session()
         self._clients: dict[tuple[str, str], Any] = {}
         self._queue_urls: dict[str, str] = {}
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="deliveries")
+        self._turn = asyncio.Semaphore(SENT_AT_ONCE)
 
     def __repr__(self) -> str:
         return f"<AwsSender to {self._endpoint or 'nowhere'}>"
@@ -91,19 +91,19 @@ class AwsSender:
                 delivery,
                 "no endpoint is known: start the node with --aws-endpoint URL (or aws for AWS itself)",
             )
-        loop = asyncio.get_running_loop()
-        client = await loop.run_in_executor(self._threads, self._client, target)
         try:
-            await loop.run_in_executor(self._threads, send, client, target, delivery)
-        except (ClientError, BotoCoreError) as error:
+            async with self._turn:
+                await in_daemon(self._send, send, target, delivery)
+        except (ClientError, BotoCoreError, OSError) as error:
             self._queue_urls.pop(delivery.target, None)
             raise self._failed(delivery, str(error)) from error
 
-    def close(self) -> None:
-        """Send nothing more; what is being sent is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     # --- in threads ---------------------------------------------------------------------------------------
+
+    def _send(
+        self, send: Callable[[Any, Target, Delivery], None], target: Target, delivery: Delivery
+    ) -> None:
+        send(self._client(target), target, delivery)
 
     def _client(self, target: Target) -> Any:
         region = target.region or self._region

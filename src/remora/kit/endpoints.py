@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlsplit
 
 REAL: Final = "aws"
 """AWS itself."""
@@ -10,4 +11,9 @@ REAL: Final = "aws"
 
 def is_endpoint(text: str) -> bool:
     """Tell whether a text says where services are."""
-    return text == REAL or text.startswith(("http://", "https://"))
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    return text == REAL or (is_url and not any(character.isspace() for character in text))

@@ -80,5 +80,4 @@ class NodeEvents:
             async with asyncio.timeout(END_S):
                 await self._tasks.join()
         await self._tasks.close()
-        self._sender.close()
         await self._log.close()

@@ -26,8 +26,9 @@ Reply = dict[str, Any]
 async def create_function(control: Control, call: Call) -> Reply:
     """Create a function; it is Pending until it has been prepared in the background, its version too."""
     request, place, runtimes = call.request, control.place, control.runtime_names()
-    async with shared_layers(control, request) as shared:
-        functions.draft(control.state.view, place, runtimes, request, shared)
+    check = partial(functions.draft, control.state.view, place, runtimes, request)
+    async with shared_layers(control, request, check) as shared:
+        check(shared)
         async with uploaded(control, request["Code"]) as package:
             decide = partial(
                 functions.create,
@@ -90,16 +91,16 @@ async def update_function_code(control: Control, call: Call) -> Reply:
 
 async def update_function_configuration(control: Control, call: Call) -> Reply:
     """Change a function's configuration; prepared in the background."""
-    async with shared_layers(control, call.request) as shared:
-        decide = partial(
-            functions.update_configuration,
-            place=control.place,
-            runtimes=control.runtime_names(),
-            request=call.request,
-            shared=shared,
-            stamp=control.stamp(),
-        )
-        version = await control.state.change(decide)
+    decide = partial(
+        functions.update_configuration,
+        place=control.place,
+        runtimes=control.runtime_names(),
+        request=call.request,
+        stamp=control.stamp(),
+    )
+    check = partial(decide, control.state.view)
+    async with shared_layers(control, call.request, lambda shared: check(shared=shared)) as shared:
+        version = await control.state.change(partial(decide, shared=shared))
     _prepare(control, version.name)
     return descriptions.function_configuration(version)
 

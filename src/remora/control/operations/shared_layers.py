@@ -7,19 +7,23 @@ import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from remora.artifacts.archive import ArchiveError
+from remora.artifacts.blobs import BlobDamaged
 from remora.artifacts.elsewhere import ElsewhereError, LayerUnknown
-from remora.resources.layers import missing_layer, of_other_accounts
-from remora.resources.records import LayerReference
+from remora.resources.layers import missing_layer, stand_ins
 from remora.spec.errors import ApiError, invalid
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from remora.artifacts.artifacts import Artifacts
     from remora.artifacts.elsewhere import LayersElsewhere, Offer
     from remora.control.context import Control
     from remora.resources.layers import Shared
+    from remora.resources.packages import Package
+    from remora.resources.records import LayerReference
 
 NOWHERE: Final = "the layer %s is of another account; name where such layers are: --layers-endpoint"
 
@@ -27,23 +31,37 @@ _log = logging.getLogger("remora.control")
 
 
 @asynccontextmanager
-async def shared_layers(control: Control, request: dict[str, Any]) -> AsyncIterator[Shared]:
+async def shared_layers(
+    control: Control, request: dict[str, Any], check: Callable[[Shared], object]
+) -> AsyncIterator[Shared]:
     """
     Keep the layers of other accounts that a request names, for the time of the block.
 
     Those that are not shared with this account are left out: the rules refuse them. If the block fails,
     nobody refers to the layers, and they are removed in the background.
 
+    Args:
+        control: The node's parts.
+        request: As parsed.
+        check: Goes through the rules as if all layers were shared; nobody else is asked before that.
+
     Raises:
-        ApiError: If there is no such layer, if its zip is refused, or it could not be had.
+        ApiError: As `check`; if there is no such layer, if its zip is refused, or it could not be had.
     """
+    wanted = stand_ins(control.place, request.get("Layers", ()))
+    check(wanted)
     found: dict[str, LayerReference] = {}
     try:
         async with AsyncExitStack() as held:
-            for arn in of_other_accounts(control.place, request.get("Layers", ())):
-                reference = await _shared_layer(control, arn, held)
-                if reference is not None:
-                    found[arn] = reference
+            for arn, stand_in in wanted.items():
+                package = await _package(control, stand_in.arn, held)
+                if package is not None:
+                    found[arn] = msgspec.structs.replace(
+                        stand_in,
+                        code_size_bytes=package.size_bytes,
+                        digest=package.digest,
+                        unzipped_bytes=package.unzipped_bytes,
+                    )
             yield found
     except BaseException:
         if found:
@@ -51,7 +69,7 @@ async def shared_layers(control: Control, request: dict[str, Any]) -> AsyncItera
         raise
 
 
-async def _shared_layer(control: Control, arn: str, held: AsyncExitStack) -> LayerReference | None:
+async def _package(control: Control, arn: str, held: AsyncExitStack) -> Package | None:
     elsewhere, artifacts = control.layers_elsewhere, control.artifacts
     if elsewhere is None:
         _log.warning(NOWHERE, arn)
@@ -62,25 +80,20 @@ async def _shared_layer(control: Control, arn: str, held: AsyncExitStack) -> Lay
             return None
         async with elsewhere.turn:
             content = await _content(elsewhere, artifacts, offer)
-            package = await held.enter_async_context(artifacts.receiving(content))
+            return await held.enter_async_context(artifacts.receiving(content))
     except LayerUnknown as error:
         raise missing_layer(arn) from error
     except ElsewhereError as error:
         raise ApiError("ServiceException", str(error)) from error
     except ArchiveError as error:
         raise invalid(str(error)) from error
-    return LayerReference(
-        arn=arn,
-        code_size_bytes=package.size_bytes,
-        digest=package.digest,
-        unzipped_bytes=package.unzipped_bytes,
-    )
 
 
 async def _content(elsewhere: LayersElsewhere, artifacts: Artifacts, offer: Offer) -> bytes:
     """Return a layer's zip: the one that another function has, or the one that is offered."""
     with artifacts.holding((offer.digest,)):
         try:
-            return await asyncio.to_thread(artifacts.blob(offer.digest).read_bytes)
-        except FileNotFoundError:
+            path = await artifacts.sound(offer.digest)
+            return await asyncio.to_thread(path.read_bytes)
+        except (FileNotFoundError, BlobDamaged):
             return await elsewhere.download(offer)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from remora.auth.policy import Question, Verdict, judge_trust
 from remora.control.callers import Caller
-from remora.control.rights import trust_of
+from remora.control.rights import ASSUME_ROLE, trust_of
 from remora.control.services.iam_parts import document
 from remora.control.services.neighbour import ServiceError
 from remora.control.services.query import QueryHandler, QueryService
@@ -147,5 +147,5 @@ def _trusts(role: Role | None, caller: Caller, place: Place, external_id: str | 
     if external_id is not None:
         known["sts:externalid"] = external_id
     arn = place.role_arn(role.name, role.path)
-    question = Question("sts:AssumeRole", arn, caller.arn, caller.account, known, caller.role)
+    question = Question(ASSUME_ROLE, arn, caller.arn, caller.account, known, caller.role)
     return judge_trust(trust_of(role), question) is Verdict.ALLOW
