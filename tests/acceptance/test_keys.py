@@ -91,6 +91,10 @@ def test_who_has_no_key_gets_nothing(guarded, data, monkeypatch):
         assert (answer.status, answer.read()) == (200, b"")
     # A bucket and an object may be called so, too.
     s3 = client(node, "s3", key)
+    signed = AWSRequest("GET", f"{node.endpoint}/health")
+    SigV4Auth(Credentials(*key.values()), "lambda", "us-east-1").add_auth(signed)
+    with urllib.request.urlopen(urllib.request.Request(signed.url, headers=dict(signed.headers))) as answer:
+        assert answer.status == 200
     s3.create_bucket(Bucket="health")
     s3.head_bucket(Bucket="health")
     s3.put_object(Bucket="health", Key="health", Body=b"x")

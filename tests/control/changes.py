@@ -37,6 +37,7 @@ POLICY = (
     '{"Version":"2012-10-17","Statement":[{"Sid":"t","Effect":"Allow","Principal":"*",'
     f'"Action":"lambda:InvokeFunction","Resource":"{FUNCTION}"}}]}}'
 )
+ROOT = "arn:aws:iam::000000000000:root"
 
 
 def package(text: str) -> bytes:
@@ -119,13 +120,13 @@ class Signing:
     async def create(self) -> None:
         """Make one."""
         request = {"AllowedPublishers": {"SigningProfileVersionArns": [PROFILE]}}
-        reply = await HANDLERS["CreateCodeSigningConfig"](self._control, Call(request, "http://x"))
+        reply = await HANDLERS["CreateCodeSigningConfig"](self._control, Call(request, "http://x", ROOT))
         self._arn = reply["CodeSigningConfig"]["CodeSigningConfigArn"]
 
     def with_it(self, name: str, **request: Any) -> Step:
         """Do something with it."""
         return lambda: HANDLERS[name](
-            self._control, Call({"CodeSigningConfigArn": self._arn, **request}, "http://x")
+            self._control, Call({"CodeSigningConfigArn": self._arn, **request}, "http://x", ROOT)
         )
 
 
@@ -153,7 +154,7 @@ def scenario(control: Control) -> list[Step]:
     """Return the steps, to be done in turn."""
 
     def call(name: str, **request: Any) -> Step:
-        return lambda: HANDLERS[name](control, Call(request, "http://x"))
+        return lambda: HANDLERS[name](control, Call(request, "http://x", ROOT))
 
     iam, ssm, sts, objects = Iam(control), Ssm(control), Sts(control), Objects(control)
     policies, signing, stacks, ecr = Policies(control), Signing(control), Stacks(control), Ecr(control)

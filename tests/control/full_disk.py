@@ -27,7 +27,7 @@ REFUSALS = 5
 async def create(control, name: str) -> None:
     code = {"ZipFile": package(secrets.token_hex(50_000))}
     request = {"FunctionName": name, "Runtime": "python3.12", "Handler": "h.h", "Role": ROLE, "Code": code}
-    await HANDLERS["CreateFunction"](control, Call(request, "http://x"))
+    await HANDLERS["CreateFunction"](control, Call(request, "http://x", "arn:aws:iam::000000000000:root"))
 
 
 async def fill(directory: Path, writer: int) -> None:

@@ -129,3 +129,13 @@ def test_our_own_people_need_the_permission_for_layers_of_others(guarded):
     node.client.add_layer_version_permission(**share, Principal="*")
     refusal(its.update_function_configuration, FunctionName="f", Layers=[arn])
     its.update_function_configuration(FunctionName="f", Layers=[f"{node.arn}:layer:l:1"])
+
+
+@pytest.mark.slow
+def test_who_may_not_use_a_layer_is_named(guarded):
+    guarded.create()
+    its = guarded.client_of("lambda", guarded.key("ann", policy("lambda:*")))
+    arn = f"arn:aws:lambda:us-east-1:{THEIRS}:layer:l:1"
+    text = refusal(its.update_function_configuration, FunctionName="f", Layers=[arn])
+    assert text.startswith("User: arn:aws:iam::000000000000:user/ann is not authorized")
+    assert text.endswith("because no resource-based policy allows the lambda:GetLayerVersion action")

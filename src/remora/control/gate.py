@@ -48,18 +48,18 @@ class Gate:
     def __repr__(self) -> str:
         return f"<Gate {self._callers!r}>"
 
-    async def admits(self, exchange: Exchange, service: str) -> bool:
-        """Tell if a complete request may be answered; one that may not has been refused."""
+    async def admits(self, exchange: Exchange, service: str) -> Caller | None:
+        """Return who sent a complete request, if it may be answered; if not, None: it has been refused."""
         try:
             _check_size(exchange)
             caller = await self._callers.identify(exchange, service)
         except SignatureError as error:
             refuse(exchange, service, self._control, error.code, error.message)
-            return False
+            return None
         except ApiError as error:
             refuse(exchange, service, self._control, error.code, error.message or "")
-            return False
-        return await self.permits(caller, exchange, service)
+            return None
+        return caller if await self.permits(caller, exchange, service) else None
 
     async def permits(self, caller: Caller, exchange: Exchange, service: str) -> bool:
         """Tell if a request of somebody who is known may be answered; if not, it has been refused."""

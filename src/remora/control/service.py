@@ -101,20 +101,23 @@ class LambdaService:
             if self._gate is not None:
                 self._control.spawn(self._admit(self._gate, exchange), "admit")
             elif not self._begin_warm(exchange):
-                self._control.spawn(self._answer(exchange), exchange.path.decode("latin-1"))
+                self._control.spawn(self._answer(exchange, None), exchange.path.decode("latin-1"))
         except RuntimeError:
             self._refuse(exchange, ApiError("ServiceException", "The node is shutting down."))
 
     async def _admit(self, gate: Gate, exchange: Exchange) -> None:
         """Answer one request if it may be; download links carry a signature of their own."""
+        caller = None
         try:
-            if not exchange.path.startswith(PREFIX) and not await gate.admits(exchange, service_of(exchange)):
-                return
+            if not exchange.path.startswith(PREFIX):
+                caller = await gate.admits(exchange, service_of(exchange))
+                if caller is None:
+                    return
         except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
             self._fail(exchange, error)
             return
         if not self._begin_warm(exchange):
-            await self._answer(exchange)
+            await self._answer(exchange, caller)
 
     async def serve(self, exchange: Exchange, caller: Caller | None) -> None:
         """
@@ -133,7 +136,7 @@ class LambdaService:
         except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
             self._fail(exchange, error)
             return
-        await self._answer(exchange)
+        await self._answer(exchange, caller)
 
     def subscribe(self, listener: Callable[[], object]) -> None:
         """Let `listener` be called after every change of the records, and of what is provisioned."""
@@ -157,10 +160,10 @@ class LambdaService:
         if exchange.is_crowded_out:
             crowd_out(exchange, service_of(exchange), self._control.new_id())
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, exchange: Exchange, caller: Caller | None) -> None:
         """Answer one request."""
         try:
-            await self._dispatch(exchange)
+            await self._dispatch(exchange, caller)
         except Exception as error:  # noqa: BLE001 - the boundary "HTTP request"
             self._fail(exchange, error)
 
@@ -171,7 +174,7 @@ class LambdaService:
             error = ApiError("ServiceException", explain(what, error))
         self._refuse(exchange, error)
 
-    def _dispatch(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
+    def _dispatch(self, exchange: Exchange, caller: Caller | None) -> Coroutine[Any, Any, None]:
         if exchange.path.startswith(PREFIX):
             return download(self._control, exchange)
         service = service_of(exchange)
@@ -194,9 +197,9 @@ class LambdaService:
             return self._invocations.invoke(exchange, route)
         if route.operation.name == INVOKE_WITH_RESPONSE_STREAM:
             return self._invocations.invoke_with_response_stream(exchange, route)
-        return self._call(exchange, route)
+        return self._call(exchange, route, caller)
 
-    async def _call(self, exchange: Exchange, route: Route) -> None:
+    async def _call(self, exchange: Exchange, route: Route, caller: Caller | None) -> None:
         control, operation = self._control, route.operation
         handler = HANDLERS.get(operation.name)
         if handler is None:
@@ -212,7 +215,8 @@ class LambdaService:
             request = control.api.parse(*parts)
         else:
             request = await asyncio.to_thread(control.api.parse, *parts)
-        reply = await handler(control, Call(request, _base_url(exchange)))
+        who = control.place.root_arn if caller is None else caller.arn
+        reply = await handler(control, Call(request, _base_url(exchange), who))
         write_answer(exchange, control.new_id(), control.api.answer(operation, reply or {}))
 
     def _refuse(self, exchange: Exchange, error: ApiError) -> None:

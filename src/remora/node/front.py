@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remora.control.addresses.service import url_id_of
+from remora.control.front_door import service_of
 from remora.control.services.s3_requests import is_virtual
 from remora.node.api import HEALTH_PATH, METRICS_PATH, PREFIX
 
@@ -57,6 +58,8 @@ class Front:
 
 def _asks_for_health(exchange: Exchange) -> bool:
     """Tell /health from requests to S3 that are about a bucket of that name, or an object in one."""
-    if exchange.path != HEALTH_PATH or exchange.query or exchange.header(b"authorization") is not None:
+    if exchange.path != HEALTH_PATH or exchange.query:
+        return False
+    if exchange.header(b"authorization") is not None and service_of(exchange) == "s3":
         return False
     return exchange.method in (b"GET", b"HEAD") and not is_virtual(exchange)

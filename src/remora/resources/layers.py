@@ -190,10 +190,10 @@ def attach(view: View, place: Place, arns: list[str], shared: Shared) -> tuple[L
         view: Where layers are found.
         place: Region and account of this node.
         arns: As given; each matches the model's pattern.
-        shared: Those of other accounts that may be attached.
+        shared: Those of other accounts; there are no others among `arns`.
 
     Raises:
-        ApiError: InvalidParameterValueException, or AccessDeniedException for another account's.
+        ApiError: InvalidParameterValueException.
     """
     if len(arns) > limits.LAYERS_PER_FUNCTION_MAX:
         raise invalid(f"Cannot reference more than {limits.LAYERS_PER_FUNCTION_MAX} layers.")
@@ -207,9 +207,7 @@ def attach(view: View, place: Place, arns: list[str], shared: Shared) -> tuple[L
                 f"Layers are expected to be in region {place.region}."
             )
         if target.account not in {None, place.account}:
-            reference = shared.get(arn)
-            if reference is None:
-                raise _not_shared(place, arn)
+            reference = shared[arn]
         else:
             reference = _reference(view, target, arn)
         layer = reference.arn.rpartition(":")[0]
@@ -223,12 +221,12 @@ def attach(view: View, place: Place, arns: list[str], shared: Shared) -> tuple[L
     return tuple(references)
 
 
-def _not_shared(place: Place, arn: str) -> ApiError:
+def not_shared(caller: str, arn: str) -> ApiError:
+    """Return the error for a layer version of another account that is not shared; `caller` is an ARN."""
     return ApiError(
         "AccessDeniedException",
-        f"User: arn:aws:iam::{place.account}:root is not authorized to perform: "
-        f"lambda:GetLayerVersion on resource: {arn} because no resource-based policy allows the "
-        "lambda:GetLayerVersion action",
+        f"User: {caller} is not authorized to perform: lambda:GetLayerVersion on resource: {arn} because no "
+        "resource-based policy allows the lambda:GetLayerVersion action",
     )
 
 

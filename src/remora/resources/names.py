@@ -42,6 +42,11 @@ class Place(NamedTuple):
         arn = f"arn:{PARTITION}:lambda:{self.region}:{self.account}:layer:{name}"
         return arn if version is None else f"{arn}:{version}"
 
+    @property
+    def root_arn(self) -> str:
+        """The ARN of the account itself."""
+        return f"arn:{PARTITION}:iam::{self.account}:root"
+
     def role_arn(self, name: str, path: str = "/") -> str:
         """Return the ARN of a role."""
         return f"arn:{PARTITION}:iam::{self.account}:role{path}{name}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from remora.auth.policy import Question, Verdict, judge_resource
 from remora.auth.sigv4 import SignatureError, Signed, read_claim
 from remora.control.addresses.requests import Signer
-from remora.resources.names import PARTITION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,5 +46,4 @@ def claimed_signer(exchange: Exchange, place: Place) -> Signer | None:
         return None
     if claim is None or (claim.service, claim.region) != ("lambda", place.region):
         return None
-    account = place.account
-    return Signer(claim.access_key, f"arn:{PARTITION}:iam::{account}:root", account, account)
+    return Signer(claim.access_key, place.root_arn, place.account, place.account)

@@ -12,7 +12,9 @@ class Call(NamedTuple):
     Args:
         request: Parsed and checked, members by their name in the model; the handler may change it.
         base_url: Where the caller reached the node, `http://127.0.0.1:9000`.
+        caller: ARN of who calls.
     """
 
     request: dict[str, Any]
     base_url: str
+    caller: str

@@ -27,7 +27,7 @@ async def create_function(control: Control, call: Call) -> Reply:
     """Create a function; it is Pending until it has been prepared in the background, its version too."""
     request, place, runtimes = call.request, control.place, control.runtime_names()
     check = partial(functions.draft, control.state.view, place, runtimes, request)
-    async with shared_layers(control, request, check) as shared:
+    async with shared_layers(control, call, check) as shared:
         check(shared)
         async with uploaded(control, request["Code"]) as package:
             decide = partial(
@@ -99,7 +99,7 @@ async def update_function_configuration(control: Control, call: Call) -> Reply:
         stamp=control.stamp(),
     )
     check = partial(decide, control.state.view)
-    async with shared_layers(control, call.request, lambda shared: check(shared=shared)) as shared:
+    async with shared_layers(control, call, lambda shared: check(shared=shared)) as shared:
         version = await control.state.change(partial(decide, shared=shared))
     _prepare(control, version.name)
     return descriptions.function_configuration(version)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from remora.artifacts.archive import ArchiveError
 from remora.artifacts.blobs import BlobDamaged
 from remora.artifacts.elsewhere import ElsewhereError, LayerUnknown
-from remora.resources.layers import missing_layer, stand_ins
+from remora.resources.layers import missing_layer, not_shared, stand_ins
 from remora.spec.errors import ApiError, invalid
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from remora.artifacts.artifacts import Artifacts
     from remora.artifacts.elsewhere import LayersElsewhere, Offer
     from remora.control.context import Control
+    from remora.control.operations.call import Call
     from remora.resources.layers import Shared
     from remora.resources.packages import Package
     from remora.resources.records import LayerReference
@@ -32,36 +33,34 @@ _log = logging.getLogger("remora.control")
 
 @asynccontextmanager
 async def shared_layers(
-    control: Control, request: dict[str, Any], check: Callable[[Shared], object]
+    control: Control, call: Call, check: Callable[[Shared], object]
 ) -> AsyncIterator[Shared]:
     """
     Keep the layers of other accounts that a request names, for the time of the block.
 
-    Those that are not shared with this account are left out: the rules refuse them. If the block fails,
-    nobody refers to the layers, and they are removed in the background.
+    If the block fails, nobody refers to them, and they are removed in the background.
 
     Args:
         control: The node's parts.
-        request: As parsed.
+        call: Of an operation that may have `Layers`.
         check: Goes through the rules as if all layers were shared; nobody else is asked before that.
 
     Raises:
-        ApiError: As `check`; if there is no such layer, if its zip is refused, or it could not be had.
+        ApiError: As `check`; if a layer is not shared, there is none, its zip is refused or could not be had.
     """
-    wanted = stand_ins(control.place, request.get("Layers", ()))
+    wanted = stand_ins(control.place, call.request.get("Layers", ()))
     check(wanted)
     found: dict[str, LayerReference] = {}
     try:
         async with AsyncExitStack() as held:
             for arn, stand_in in wanted.items():
-                package = await _package(control, stand_in.arn, held)
-                if package is not None:
-                    found[arn] = msgspec.structs.replace(
-                        stand_in,
-                        code_size_bytes=package.size_bytes,
-                        digest=package.digest,
-                        unzipped_bytes=package.unzipped_bytes,
-                    )
+                package = await _package(control, call.caller, stand_in.arn, held)
+                found[arn] = msgspec.structs.replace(
+                    stand_in,
+                    code_size_bytes=package.size_bytes,
+                    digest=package.digest,
+                    unzipped_bytes=package.unzipped_bytes,
+                )
             yield found
     except BaseException:
         if found:
@@ -69,15 +68,15 @@ async def shared_layers(
         raise
 
 
-async def _package(control: Control, arn: str, held: AsyncExitStack) -> Package | None:
+async def _package(control: Control, caller: str, arn: str, held: AsyncExitStack) -> Package:
     elsewhere, artifacts = control.layers_elsewhere, control.artifacts
     if elsewhere is None:
         _log.warning(NOWHERE, arn)
-        return None
+        raise not_shared(caller, arn)
     try:
         offer = await elsewhere.find(arn)
         if offer is None:
-            return None
+            raise not_shared(caller, arn)
         async with elsewhere.turn:
             content = await _content(elsewhere, artifacts, offer)
             return await held.enter_async_context(artifacts.receiving(content))

@@ -63,7 +63,7 @@ class Sts:
         if isinstance(caller, Caller):
             return {"UserId": caller.user_id, "Account": caller.account, "Arn": caller.arn}
         if session is None:
-            return {"UserId": account, "Account": account, "Arn": f"arn:aws:iam::{account}:root"}
+            return {"UserId": account, "Account": account, "Arn": self._control.place.root_arn}
         if session.expires_ms <= self._control.clock.wall_ms():
             text = "The security token included in the request is expired"
             raise ServiceError("ExpiredToken", text, 403)
@@ -113,7 +113,7 @@ class Sts:
         """
         arn, place = request["RoleArn"], self._control.place
         role = self._control.state.view.role_by_arn(place, arn)
-        who, may = f"arn:aws:iam::{place.account}:root", True
+        who, may = place.root_arn, True
         if isinstance(caller, Caller):
             who = caller.arn
             may = not caller.is_limited or _trusts(role, caller, place, request.get("ExternalId"))
