@@ -1,5 +1,6 @@
 """A node's own life: ended well, killed at the worst moment, started again, started twice."""
 
+import base64
 import http.client
 import json
 import random
@@ -9,14 +10,14 @@ import subprocess
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from .conftest import running
 from .leftovers import leftovers, private_namespaces, processes_in, processes_of
-from .nodes import PATIENCE_S, REMORA, eventually, unique
+from .nodes import PATIENCE_S, REMORA, ROLE, eventually, unique
 from .packages import PROBE, RUNTIME, actors, zip_directory, zip_of
 
 SETTINGS = {"Runtime": RUNTIME, "Handler": "app.handler"}
@@ -48,6 +49,36 @@ def test_a_restart_finds_functions_layers_and_logs(data):
         assert 'watcher: {"eventType": "INVOKE"' in answer.log
         messages = node.log_until(name, f"REPORT RequestId: {answer.request_id}")
         assert any(f"REPORT RequestId: {request_id}" in message for message in messages)
+
+
+@pytest.mark.slow
+def test_a_request_that_has_begun_is_answered_before_a_node_ends(start, data):
+    # Given a function that is being uploaded, and a client that has nothing to ask for just now
+    node = start(data)
+    code = {"ZipFile": base64.b64encode(zip_directory(PROBE)).decode()}
+    body = json.dumps({"FunctionName": "late", "Role": ROLE, "Code": code, **SETTINGS}).encode()
+    with (
+        closing(http.client.HTTPConnection(node.address, timeout=PATIENCE_S)) as upload,
+        closing(http.client.HTTPConnection(node.address, timeout=PATIENCE_S)) as idle,
+    ):
+        idle.request("GET", "/health")
+        idle.getresponse().read()
+        upload.putrequest("POST", "/2015-03-31/functions")
+        upload.putheader("Content-Length", str(len(body)))
+        upload.endheaders(body[:100])
+        # When the node is to end
+        node.process.send_signal(signal.SIGTERM)
+        assert idle.sock.recv(1) == b""
+        # Then it waits for the rest and answers,
+        upload.send(body[100:])
+        answer = upload.getresponse()
+        assert (answer.status, answer.headers["Connection"]) == (201, "close")
+        assert json.load(answer)["FunctionName"] == "late"
+    assert node.ended() == 0
+    # and the next node knows the function.
+    with running(data) as node:
+        node.client.get_waiter("function_active_v2").wait(FunctionName="late")
+        assert node.invoke("late", {"echo": 1}).payload["echo"] == 1
 
 
 @pytest.mark.slow

@@ -331,6 +331,59 @@ def test_close_drops_parked_and_keeps_what_was_said(play):
     play(scene)
 
 
+def test_finish_waits_for_what_was_asked(play):
+    async def scene(stage):
+        # Given an idle peer, one half of whose headers have come, one that waits, one within its body, and
+        # one with a second request behind the first
+        idle, half, parked, sending, two = [await stage.connect() for _ in range(5)]
+        await idle.send(b"GET /early HTTP/1.1\r\n\r\n")
+        assert (await idle.answer())[1].get("connection") is None
+        await half.send(b"GET /half HTTP/1.1\r\nA: b\r\n")
+        await parked.send(b"GET /park HTTP/1.1\r\n\r\n")
+        await sending.send(b"POST /sent HTTP/1.1\r\nContent-Length: 4\r\n\r\nab")
+        await two.send(b"GET /park2 HTTP/1.1\r\n\r\nGET /second HTTP/1.1\r\n\r\n")
+        await stage.app.until("ended", "/park")
+        await stage.app.until("began", "/sent")
+        await stage.app.until("ended", "/park2")
+        await stage.until_connections(5)
+        # When the server finishes
+        finishing = asyncio.ensure_future(stage.server.finish(60))
+        # Then those who have asked for nothing are let go, nobody else is taken,
+        assert (await idle.rest(), await half.rest()) == (b"", b"")
+        with pytest.raises(OSError):
+            await stage.connect()
+        assert not finishing.done()
+        # and the others get their answers, and hear that there will be no more.
+        await sending.send(b"cd")
+        assert (await sending.answer())[1:] == (
+            {"content-length": "10", "connection": "close"},
+            b"/sent:abcd",
+        )
+        stage.app.parked["/park"].respond(200, (), b"done")
+        assert (await parked.answer())[2] == b"done"
+        stage.app.parked["/park2"].respond(200, (), b"first")
+        assert (await two.answer())[2] == b"first"
+        assert (await two.answer())[2] == b"/second:"
+        await finishing
+        assert not stage.server.connections
+        assert ("aborted", "/park") not in stage.app.heard
+
+    play(scene)
+
+
+def test_finish_does_not_wait_for_ever(play):
+    async def scene(stage):
+        peer = await stage.connect()
+        await peer.send(b"GET /park HTTP/1.1\r\n\r\n")
+        await stage.app.until("ended", "/park")
+        await stage.server.finish(0.01)
+        assert len(stage.server.connections) == 1
+        await stage.server.close()
+        assert ("aborted", "/park") in stage.app.heard
+
+    play(scene)
+
+
 def test_a_connection_that_comes_while_it_closes_is_not_waited_for(play):
     async def scene(stage):
         # Given a peer whose connection the loop has accepted, and has told nobody of yet

@@ -370,6 +370,14 @@ class Connection(asyncio.Protocol):
 
     # What the server says.
 
+    def finish(self) -> None:
+        """Answer the requests whose headers have come, and end."""
+        last = self._waiting[-1] if self._waiting else self._current
+        if last is None:
+            self.shut(is_lingering=False)
+        else:
+            last.keeps = False
+
     def shut(self, *, is_lingering: bool) -> None:
         """Close after what was written is sent; if lingering, swallow what still comes for a moment."""
         if self._is_over:

@@ -60,6 +60,7 @@ class Server:
         self.sweep_at = math.inf
         """When the connections are looked after next, time of the loop."""
         self._emptied: asyncio.Future[None] | None = None
+        self._is_finishing = False
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -77,7 +78,7 @@ class Server:
         """True if it serves, and one connection more would not be too many."""
         return (
             bool(self._servers)
-            and not self._is_closed
+            and not self._is_finishing
             and len(self.connections) < self.limits.connections_max
         )
 
@@ -98,6 +99,24 @@ class Server:
             made = await self.loop.create_server(self._made, sock=listener, backlog=_BACKLOG)
             self._servers.append(made)
 
+    async def finish(self, within_s: float) -> None:
+        """
+        Stop accepting, and wait until what was asked for is answered; idle connections end at once.
+
+        The server is to be closed all the same.
+
+        Args:
+            within_s: How long the answers are waited for, seconds.
+
+        **Cancellation:** ends the waiting only. Repeated calls: wait again.
+        """
+        self._stop_accepting()
+        for connection in tuple(self.connections):
+            connection.finish()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._until_empty()
+
     async def close(self) -> None:
         """
         Stop accepting and drop every connection; applications hear `aborted` for what was not answered.
@@ -111,8 +130,7 @@ class Server:
         if not self._servers:
             self._listener.close()
             return
-        for server in self._servers:
-            server.close()
+        self._stop_accepting()
         for connection in tuple(self.connections):
             connection.shut(is_lingering=False)
         try:
@@ -122,10 +140,7 @@ class Server:
                 connection.transport.abort()
             if self._timer is not None:
                 self._timer.cancel()
-        if self.connections:
-            if self._emptied is None:
-                self._emptied = self.loop.create_future()
-            await asyncio.shield(self._emptied)
+        await self._until_empty()
 
     def drop_connections(self) -> None:
         """Close every connection, those too that wait to be accepted; serve whoever comes from now on."""
@@ -143,7 +158,7 @@ class Server:
         or time it, and the peer may be frozen.
         """
         self.connections.add(connection)
-        if self._is_closed:
+        if self._is_finishing:
             connection.transport.abort()
             return False
         if len(self.connections) > self.limits.connections_max:
@@ -164,6 +179,18 @@ class Server:
                 self._timer.cancel()
             self.sweep_at = due
             self._timer = self.loop.call_at(due, self._sweep)
+
+    def _stop_accepting(self) -> None:
+        self._is_finishing = True
+        for server in self._servers:
+            server.close()
+
+    async def _until_empty(self) -> None:
+        """Wait until the last connection is gone."""
+        if self.connections:
+            if self._emptied is None:
+                self._emptied = self.loop.create_future()
+            await asyncio.shield(self._emptied)
 
     def _made(self) -> Connection:
         return Connection(self)

@@ -75,13 +75,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from remora.http.exchange import Application
-from remora.node.settings import NodeSettings
+    from remora.node.settings import NodeSettings
 
-"""Only this machine can reach a node: requests are not authenticated yet."""
 DRAIN_S = 5.0
 """How long running invocations are waited for when the node ends."""
 FOLLOWERS_S = 1.0
 """How long those who follow the logs may take to read the last lines when the node ends."""
+REQUESTS_S = 5.0
+"""How long requests that have begun are waited for when the node ends."""
 
 _LIMITS = Limits(
     header_bytes_max=1024 * 1024,
@@ -266,6 +267,7 @@ class Node:
         addresses = Addresses(control, self._meters.add, guard)
         server = Server(Front(pages, addresses, services), listener, _LIMITS)
         self._stack.push_async_callback(server.close)
+        self._stack.push_async_callback(server.finish, REQUESTS_S)
         self._stack.push_async_callback(self._end_streams)
         self._stack.push_async_callback(self._environments.close)
         self._stack.push_async_callback(pool.close, drain_s=DRAIN_S)
