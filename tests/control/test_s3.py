@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import urllib.request
 import zipfile
@@ -138,6 +139,29 @@ def test_content_that_is_not_what_its_checksum_says(s3):
     assert s3.put_object(**at, ChecksumCRC32=right)["ChecksumCRC32"] == right
     assert refused(s3.put_object, **at, ChecksumCRC32="AAAAAA==") == (400, "BadDigest")
     assert refused(s3.put_object, **at, ContentMD5="AAAAAAAAAAAAAAAAAAAAAA==") == (400, "BadDigest")
+
+
+# What the catalogue of CRCs, RFC 1321, FIPS 180 and the specification of xxHash give for the nine digits.
+@pytest.mark.parametrize(
+    ("algorithm", "digest"),
+    [
+        ("CRC32", "cbf43926"),
+        ("CRC32C", "e3069283"),
+        ("CRC64NVME", "ae8b14860a799888"),
+        ("MD5", "25f9e794323b453885f5181f1b624d0b"),
+        ("SHA1", "f7c3bc1d808e04732adf679965ccc34ca7ae3441"),
+        ("SHA256", "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225"),
+        ("SHA512", hashlib.sha512(b"123456789").hexdigest()),
+        ("XXHASH64", "8cb841db40e6ae83"),
+        ("XXHASH3", "72dcb18b67a17dff"),
+        ("XXHASH128", "33119477ede5dcd5e9716427681d5860"),
+    ],
+)
+def test_every_kind_of_checksum_is_compared(s3, algorithm, digest):
+    at = {"Bucket": "bucket", "Key": "k"}
+    said = {f"Checksum{algorithm}": b64encode(bytes.fromhex(digest)).decode()}
+    assert s3.put_object(**at, Body=b"123456789", **said).items() >= said.items()
+    assert refused(s3.put_object, **at, Body=b"123456780", **said) == (400, "BadDigest")
 
 
 def test_a_body_in_chunks(node, s3):

@@ -12,6 +12,9 @@ import hashlib
 import zlib
 from typing import TYPE_CHECKING, Final
 
+import anycrc
+import xxhash
+
 from remora.auth.chunks import KINDS, ChunksError, read_chunks
 from remora.resources.buckets import S3Error
 
@@ -22,12 +25,22 @@ if TYPE_CHECKING:
     from remora.http.exchange import Exchange
 
 _DECLARED: Final = b"x-amz-content-sha256"
-_DIGESTS: Final[dict[bytes, Callable[[bytes], bytes]]] = {
-    b"content-md5": lambda content: hashlib.md5(content, usedforsecurity=False).digest(),
+_CRC32C: Final = anycrc.Model("CRC32-ISCSI")
+_CRC64NVME: Final = anycrc.Model("CRC64-NVME")
+CHECKSUMS: Final[dict[bytes, Callable[[bytes], bytes]]] = {
     b"x-amz-checksum-crc32": lambda content: zlib.crc32(content).to_bytes(4, "big"),
+    b"x-amz-checksum-crc32c": lambda content: _CRC32C.calc(content).to_bytes(4, "big"),
+    b"x-amz-checksum-crc64nvme": lambda content: _CRC64NVME.calc(content).to_bytes(8, "big"),
+    b"x-amz-checksum-md5": lambda content: hashlib.md5(content, usedforsecurity=False).digest(),
     b"x-amz-checksum-sha1": lambda content: hashlib.sha1(content, usedforsecurity=False).digest(),
     b"x-amz-checksum-sha256": lambda content: hashlib.sha256(content).digest(),
+    b"x-amz-checksum-sha512": lambda content: hashlib.sha512(content).digest(),
+    b"x-amz-checksum-xxhash3": xxhash.xxh3_64_digest,
+    b"x-amz-checksum-xxhash64": xxhash.xxh64_digest,
+    b"x-amz-checksum-xxhash128": xxhash.xxh3_128_digest,
 }
+"""What an uploader may say about a content, and how it is computed."""
+_DIGESTS: Final = {b"content-md5": CHECKSUMS[b"x-amz-checksum-md5"], **CHECKSUMS}
 
 
 def content_of(exchange: Exchange) -> bytes:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from remora.control.services.s3_bodies import CHECKSUMS
 from remora.resources.buckets import S3Error, UploadPlace
 from remora.spec import xml, xml_api
 from remora.spec.codec import parse_query
@@ -129,11 +130,7 @@ def kept_headers(request: Request) -> dict[str, str]:
 def checksums(request: Request, etag: str) -> list[Header]:
     """Return the headers that tell an uploader what was received."""
     headers: list[Header] = [(b"ETag", f'"{etag}"'.encode())]
-    return headers + [
-        (name, value)
-        for name, value in request.exchange.headers
-        if name.startswith(b"x-amz-checksum-") and name != b"x-amz-checksum-algorithm"
-    ]
+    return headers + [header for header in request.exchange.headers if header[0] in CHECKSUMS]
 
 
 def check_version(query: Mapping[str, list[str]]) -> None:
