@@ -15,6 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
 
 from remora.testing.clients import read_at_once
 
@@ -105,6 +106,43 @@ def test_who_has_no_key_gets_nothing(guarded, data, monkeypatch):
     late = datetime.now(UTC) - timedelta(minutes=6)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: late.replace(tzinfo=None))
     assert "Signature expired: " in refused(ours.list_functions)["Message"]
+
+
+@pytest.mark.slow
+def test_a_request_of_a_stock_client_is_good_once(guarded):
+    node, key = guarded
+    settings = {"Runtime": RUNTIME, "Handler": "h.h", "Role": ROLE, "Code": {"ZipFile": zip_of({"h.py": ""})}}
+    sent = []
+    for service, operation, members in (
+        ("lambda", "create_function", {"FunctionName": "f", **settings}),
+        ("lambda", "list_functions", {}),
+        ("s3", "create_bucket", {"Bucket": "bucket"}),
+        ("s3", "put_object", {"Bucket": "bucket", "Key": "k", "Body": b"x" * 300_000}),
+        ("iam", "list_roles", {}),
+        ("logs", "describe_log_groups", {}),
+    ):
+        ours = client(node, service, key)
+        ours.meta.events.register("before-send", lambda request, **_: sent.append(request))
+        getattr(ours, operation)(**members)
+        if operation != "create_function":
+            getattr(ours, operation)(**members)  # within the same second, but a call of its own
+    assert len(sent) == 11
+    again = URLLib3Session()
+    for request in sent:
+        if hasattr(request.body, "seek"):
+            request.body.seek(0)
+        answer = again.send(request)
+        assert answer.status_code in (400, 403)
+        assert b"This request was sent before" in answer.content
+    again.close()
+    # A client that does not say which call it is may repeat it.
+    signed = AWSRequest("GET", f"{node.endpoint}/2015-03-31/functions")
+    SigV4Auth(Credentials(*key.values()), "lambda", "us-east-1").add_auth(signed)
+    for _ in range(2):
+        with urllib.request.urlopen(
+            urllib.request.Request(signed.url, headers=dict(signed.headers))
+        ) as answer:
+            assert answer.status == 200
 
 
 @pytest.mark.slow

@@ -4,9 +4,8 @@ Signature Version 4: what a request claims, and whether the claim is true.
 Pure: bytes and a moment in, a verdict out. A signature in the Authorization header and one in the query
 (presigned) are read alike; a body that comes in signed chunks is checked chunk by chunk by `chunks`.
 
-Within the time that AWS grants a clock (5 minutes to either side, for S3 15; a presigned URL its own
-lifetime) the same signed request may come twice, as it may there: the stock clients sign no more than the
-second of the call.
+A signature holds for the time that AWS grants a clock (5 minutes to either side, for S3 15), a presigned URL
+for its own lifetime. Whether a request came before is asked of `replays`.
 
 Source: AWS, "Signature Version 4 signing process", "Authenticating requests: using query parameters".
 """
@@ -119,7 +118,7 @@ def read_claim(request: Signed) -> Claim | None:
     return None
 
 
-def verify(claim: Claim, secret: str, request: Signed, payload_digest: str, now_s: float) -> None:
+def verify(claim: Claim, secret: str, request: Signed, payload_digest: str, now_s: float) -> float:
     """
     Check a claim.
 
@@ -130,10 +129,13 @@ def verify(claim: Claim, secret: str, request: Signed, payload_digest: str, now_
         payload_digest: From `payload_digest`.
         now_s: The present, seconds since 1970.
 
+    Returns:
+        Until when it holds, seconds since 1970.
+
     Raises:
         SignatureError: InvalidSignatureException, IncompleteSignatureException.
     """
-    _check_time(claim, now_s)
+    until_s = _check_time(claim, now_s)
     names = claim.signed_headers
     if "host" not in names:
         raise SignatureError(
@@ -147,6 +149,7 @@ def verify(claim: Claim, secret: str, request: Signed, payload_digest: str, now_
     signature = sign(claim, secret, f"{ALGORITHM}\n{claim.moment}\n{claim.scope}\n{digest}")
     if not hmac.compare_digest(signature.encode(), claim.signature.encode()):
         raise SignatureError("InvalidSignatureException", MISMATCH)
+    return until_s
 
 
 def payload_digest(claim: Claim, request: Signed, body: bytes) -> str:
@@ -223,7 +226,7 @@ def _claim(parts: dict[str, str], moment: str, token: str, lifetime_s: int | Non
     return Claim(access_key, date, region, service, signed, parts["Signature"], moment, token, lifetime_s)
 
 
-def _check_time(claim: Claim, now_s: float) -> None:
+def _check_time(claim: Claim, now_s: float) -> float:
     try:
         made_s = datetime.strptime(claim.moment, _DATE).replace(tzinfo=UTC).timestamp()
     except ValueError as error:
@@ -238,7 +241,7 @@ def _check_time(claim: Claim, now_s: float) -> None:
     lasts_s = skew_s if claim.lifetime_s is None else claim.lifetime_s
     is_early, is_late = made_s - skew_s > now_s, made_s + lasts_s < now_s
     if not is_early and not is_late:
-        return
+        return made_s + lasts_s
     if claim.service == "s3" and claim.lifetime_s is None:
         message = "The difference between the request time and the current time is too large."
         raise SignatureError("RequestTimeTooSkewed", message)

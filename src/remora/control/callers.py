@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from remora.auth import chunks, sigv4
 from remora.auth.chunks import ChunksError
 from remora.auth.keys import KeysError
+from remora.auth.replays import Replays
 from remora.auth.sigv4 import SignatureError
 from remora.control.services.s3_bodies import chunks_of
 
@@ -85,6 +86,7 @@ class Callers:
         self._place = place
         self._clock = clock
         self._state = state
+        self._replays = Replays()
 
     def __repr__(self) -> str:
         return f"<Callers {self._keys!r}>"
@@ -107,22 +109,33 @@ class Callers:
         self._check_scope(claim, service)
         known = self._find(claim)
         if len(exchange.body) < _LARGE_BODY_BYTES:
-            self._verify(claim, known.secret, request, exchange)
+            until_s = self._verify(claim, known.secret, request, exchange)
         else:
-            await asyncio.to_thread(self._verify, claim, known.secret, request, exchange)
-        if known.expires_ms is not None and known.expires_ms <= self._clock.wall_ms():
+            until_s = await asyncio.to_thread(self._verify, claim, known.secret, request, exchange)
+        now_ms = self._clock.wall_ms()
+        if known.expires_ms is not None and known.expires_ms <= now_ms:
             text = "The security token included in the request is expired"
             raise SignatureError("ExpiredTokenException", text)
+        call, attempt = exchange.header(b"amz-sdk-invocation-id"), exchange.header(b"amz-sdk-request")
+        if (
+            call is not None
+            and claim.lifetime_s is None  # presigned URLs are made to be used more than once
+            and self._replays.is_replay((claim.signature, call, attempt), until_s, now_ms / 1000)
+        ):
+            text = "This request was sent before. Sign each request anew."
+            raise SignatureError("InvalidSignatureException", text)
         return known.caller._replace(access_key=claim.access_key)
 
-    def _verify(self, claim: sigv4.Claim, secret: str, request: sigv4.Signed, exchange: Exchange) -> None:
+    def _verify(self, claim: sigv4.Claim, secret: str, request: sigv4.Signed, exchange: Exchange) -> float:
+        """Check a signature; return until when it holds, seconds since 1970."""
         digest = sigv4.payload_digest(claim, request, exchange.body)
-        sigv4.verify(claim, secret, request, digest, self._clock.wall_ms() / 1000)
+        until_s = sigv4.verify(claim, secret, request, digest, self._clock.wall_ms() / 1000)
         if digest in (chunks.SIGNED, chunks.SIGNED_WITH_TRAILER):
             try:
                 chunks.check_chunks(claim, secret, chunks_of(exchange))
             except ChunksError as error:
                 raise SignatureError(error.code, error.message) from error
+        return until_s
 
     def _check_scope(self, claim: sigv4.Claim, service: str) -> None:
         if claim.service != service:
