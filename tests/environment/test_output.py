@@ -1,10 +1,12 @@
 """What processes print, cut into lines and frames, however it arrives."""
 
+import asyncio
+import os
 import re
 
 import pytest
 
-from remora.environment.output import FRAME_HEAD, LINE_BYTES_MAX, Frames, Lines
+from remora.environment.output import FRAME_HEAD, LINE_BYTES_MAX, Frames, Lines, Outputs
 from remora.runtimes.layout import RuntimeLayout
 
 
@@ -65,6 +67,54 @@ def test_the_tail_shows_a_frame_of_many_lines_with_a_newline_at_its_end(stage, r
     assert re.fullmatch(r"START .*\none\ntwo\nEND .*\nREPORT .*\t\n", tails[0])
     assert re.fullmatch(r"START .*\nthree\nfour\nEND .*\nREPORT .*\t\n", tails[1])
     assert [line for line in log if "\n" in line] == ["one\ntwo", "three\nfour"]
+
+
+class Printers:
+    """Has room for so many lines at a time."""
+
+    def __init__(self, room):
+        self.room = room
+        self.lines = []
+        self.resume = None
+
+    def printed(self, _process, lines, _end):
+        self.room -= len(lines)
+        self.lines += lines
+
+    def has_room(self, resume):
+        if self.room <= 0:
+            self.resume = resume
+        return self.room > 0
+
+
+def test_a_process_waits_while_nobody_has_room_for_what_it_prints():
+    async def main():
+        printers = Printers(room=1)
+        outputs = Outputs(printers)
+        output, error = outputs.open("runtime")
+
+        async def prints(line):
+            os.write(output.writer, line)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            return printers.lines
+
+        assert await prints(b"one\n") == ["one"]
+        assert await prints(b"two\n") == ["one"]
+        printers.room = 1
+        printers.resume()
+        assert await prints(b"") == ["one", "two"]
+        # What an invocation printed is taken at its end all the same.
+        assert await prints(b"three\n") == ["one", "two"]
+        outputs.drain()
+        assert printers.lines == ["one", "two", "three"]
+        # When there is room at last, nothing is read from a pipe that is closed.
+        output.close_writer()
+        error.close_writer()
+        outputs.close()
+        printers.resume()
+
+    asyncio.run(main())
 
 
 def test_frames_may_be_torn_anywhere():

@@ -27,6 +27,27 @@ def test_waiting_in_the_very_moment_in_which_the_writing_has_ended(tmp_path):
     asyncio.run(main())
 
 
+def test_the_first_lines_are_written_soon_and_those_that_follow_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "FLUSH_AFTER_S", 0.0)
+    monkeypatch.setattr(logs, "FLUSH_EVERY_S", 0.3)
+    written = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        store = LogStore(tmp_path)
+        write = store._write
+        monkeypatch.setattr(store, "_write", lambda pending: (written.append(loop.time()), write(pending)))
+        async with asyncio.timeout(120):
+            while len(written) < 3:
+                store.append("g", "s", LogLine(1, "a line", ""))
+                await asyncio.sleep(0.001)
+        await store.flush()
+
+    asyncio.run(main())
+    assert written[1] - written[0] >= 0.29
+    assert written[2] - written[1] >= 0.29
+
+
 def test_a_follower_that_does_not_read_is_bounded_in_lines_and_characters(tmp_path, monkeypatch):
     monkeypatch.setattr(logs, "FOLLOWER_LINES_MAX", 5)
     monkeypatch.setattr(logs, "FOLLOWER_CHARACTERS_MAX", 100)
@@ -52,8 +73,26 @@ def test_a_follower_that_does_not_read_is_bounded_in_lines_and_characters(tmp_pa
     asyncio.run(main())
 
 
-def test_long_lines_do_not_wait_for_a_slow_disk_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(logs, "PENDING_CHARACTERS_MAX", 1000)
+def test_who_prints_without_end_waits_for_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "ROOM_BYTES", 1000)
+
+    async def main():
+        store = LogStore(tmp_path)
+        resumed = asyncio.Event()
+        store.append("g", "s", LogLine(0, "x" * 900))
+        assert store.has_room(resumed.set)
+        store.append("g", "s", LogLine(0, "x" * 900))
+        assert not store.has_room(resumed.set)
+        async with asyncio.timeout(120):
+            await resumed.wait()
+        assert store.has_room(resumed.set)
+        assert [len(line.message) for line in await store.read("g")] == [900, 900]
+
+    asyncio.run(main())
+
+
+def test_lines_do_not_wait_for_a_slow_disk_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "PENDING_BYTES_MAX", 1000)
     told = []
 
     async def main():

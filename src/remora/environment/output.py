@@ -152,14 +152,16 @@ class Output:
 
     Args:
         cutter: Who gets what is read.
+        has_room: See `Printers`; while there is none, the process waits in its write, and nobody else does.
     """
 
-    def __init__(self, cutter: Cutter) -> None:
+    def __init__(self, cutter: Cutter, has_room: Callable[[Callable[[], None]], bool]) -> None:
         self._cutter = cutter
+        self._has_room = has_room
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(self.writer, True)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._reader, self.drain)
+        self._loop.add_reader(self._reader, self._take)
 
     def fileno(self) -> int:
         """Return the descriptor that is read from; -1 when it is closed."""
@@ -168,6 +170,16 @@ class Output:
     def close_writer(self) -> None:
         """Close our copy of the writer, once the process has its own."""
         os.close(self.writer)
+
+    def _take(self) -> None:
+        if self._has_room(self._resume):
+            self.drain()
+        else:
+            self._loop.remove_reader(self._reader)
+
+    def _resume(self) -> None:
+        if self._reader >= 0:
+            self._loop.add_reader(self._reader, self._take)
 
     def drain(self) -> None:
         """Take what has been printed so far; an unfinished line waits for its end."""
@@ -205,6 +217,9 @@ class Printers(Protocol):
     def logged(self, text: str, time_ms: int, level: str) -> None:
         """A message of the runtime's log channel, its time, its level (empty if it has none)."""
 
+    def has_room(self, resume: Callable[[], None]) -> bool:
+        """Tell whether much more may be printed now; if not, `resume` is called when it may."""
+
 
 class Outputs:
     """
@@ -225,7 +240,7 @@ class Outputs:
         cutters: list[Cutter] = [self._lines(process), self._lines(process)]
         if has_log_channel:
             cutters.append(Frames(self._printers.logged))
-        outputs = tuple(Output(cutter) for cutter in cutters)
+        outputs = tuple(Output(cutter, self._printers.has_room) for cutter in cutters)
         self._outputs[process] = outputs
         for output in outputs:
             self._poll.register(output, select.POLLIN)

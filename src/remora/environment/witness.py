@@ -97,6 +97,8 @@ class Witness:
             Teller(subject), make_socket=make_socket, clock=clock, tasks=tasks, has_objects=has_objects
         )
         self.resume = self._broadcast.resume
+        self.has_room = journal.has_room
+        """See `remora.environment.output.Printers`."""
         self._loop = asyncio.get_running_loop()
         self._noted: deque[Happened | _Invoked | None] = deque()
         """What is still to be written down; None stands for the tail of a log that nobody wants."""

@@ -57,6 +57,7 @@ class Journal:
         self.stream = stream
         self.timeline = timeline
         self._store = store
+        self.has_room = store.has_room
         self._clock = clock
         self._version = version
         self._memory_mib = memory_mib

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -47,6 +48,30 @@ class LogLine(msgspec.Struct, frozen=True, array_like=True):
     message: str
     request_id: str = ""
     ingested_ms: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """
+    Lines as they are written.
+
+    Args:
+        data: JSON lines.
+        first_ms: The earliest of them.
+        last_ms: The latest.
+    """
+
+    data: bytes
+    first_ms: int
+    last_ms: int
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode(lines: Sequence[LogLine]) -> Batch:
+    """Return lines as they are written; there must be one at least."""
+    times = [line.timestamp_ms for line in lines]
+    return Batch(_encoder.encode_lines(lines), min(times), max(times))
 
 
 class LogGroup(msgspec.Struct, frozen=True):
@@ -148,7 +173,6 @@ class LogFiles:
         self._limits = limits
         self._groups: dict[str, _Group] | None = None
         self._lock = threading.Lock()
-        self._encoder = msgspec.json.Encoder()
         self._size_bytes = self._count = 0
 
     def __repr__(self) -> str:
@@ -205,7 +229,7 @@ class LogFiles:
         group = groups.get(record.name) or _Group(record, self._directory / file_name(record.name))
         group.directory.mkdir(parents=True, exist_ok=True)
         temporary = group.directory / "group.json.new"
-        temporary.write_bytes(self._encoder.encode(record))
+        temporary.write_bytes(_encoder.encode(record))
         temporary.replace(group.directory / "group.json")
         group.record = record
         groups[record.name] = group
@@ -228,7 +252,9 @@ class LogFiles:
     def put_stream(self, group: str, stream: str, now_ms: int) -> None:
         """Make a stream without events, if it is not there."""
         with self._lock:
-            self._begin(self._made(group, now_ms), stream, now_ms)
+            known, segment = self._begin(self._made(group, now_ms), stream, now_ms)
+            if not segment.size_bytes:
+                self._put(known, segment, b"")
 
     def remove_stream(self, group: str, stream: str) -> None:
         """Remove a stream."""
@@ -240,7 +266,7 @@ class LogFiles:
 
     # --- writing -------------------------------------------------------------------------------------------
 
-    def write(self, pending: Mapping[tuple[str, str], Sequence[LogLine]], now_ms: int) -> None:
+    def write(self, pending: Mapping[tuple[str, str], Sequence[Batch]], now_ms: int) -> None:
         """
         Append lines, by group and stream; both are made if they are not there.
 
@@ -249,9 +275,9 @@ class LogFiles:
         """
         failure: OSError | None = None
         with self._lock:
-            for (group, stream), lines in pending.items():
+            for (group, stream), batches in pending.items():
                 try:
-                    self._append(self._made(group, now_ms), stream, lines, now_ms)
+                    self._append(self._made(group, now_ms), stream, batches, now_ms)
                 except OSError as error:
                     failure = error
             self._shorten()
@@ -262,43 +288,49 @@ class LogFiles:
         known = self._loaded().get(group)
         return known if known is not None else self._put_group(LogGroup(group, now_ms))
 
-    def _append(self, group: _Group, name: str, lines: Sequence[LogLine], now_ms: int) -> None:
+    def _append(self, group: _Group, name: str, batches: Sequence[Batch], now_ms: int) -> None:
         at = 0
-        while at < len(lines):
-            segment = self._begin(group, name, now_ms)
+        while at < len(batches):
+            stream, segment = self._begin(group, name, now_ms)
             end, size_bytes = at, segment.size_bytes
-            while end < len(lines) and (end == at or size_bytes < SEGMENT_BYTES):
-                size_bytes += len(lines[end].message)
+            while end < len(batches) and (end == at or size_bytes < SEGMENT_BYTES):
+                size_bytes += len(batches[end].data)
                 end += 1
-            part = lines[at:end]
-            self._put(group.streams[name], segment, self._encoder.encode_lines(part))
-            times = [line.timestamp_ms for line in part]
-            first_ms = min(times)
+            part = batches[at:end]
+            self._put(stream, segment, b"".join([batch.data for batch in part]))
+            first_ms = min([batch.first_ms for batch in part])
             segment.first_ms = first_ms if segment.first_ms < 0 else min(segment.first_ms, first_ms)
-            segment.last_ms = max(segment.last_ms, *times)
+            segment.last_ms = max(segment.last_ms, *[batch.last_ms for batch in part])
             segment.ingested_ms = now_ms
             at = end
 
-    def _begin(self, group: _Group, name: str, now_ms: int) -> Segment:
-        """Return the segment to append to, a new one if need be."""
+    def _begin(self, group: _Group, name: str, now_ms: int) -> tuple[Stream, Segment]:
+        """Return a stream and its segment to append to, new ones if need be."""
         stream = group.streams.get(name)
         if stream is None:
             stream = group.streams[name] = Stream(name, now_ms)
         segment = stream.open
         if segment is not None and segment.size_bytes < SEGMENT_BYTES:
-            return segment
+            return stream, segment
         number = stream.segments[-1].number + 1 if stream.segments else 1
         segment = Segment(group.directory / f"{file_name(name)}.{number:06d}.jsonl", number, 0, now_ms)
         stream.segments.append(segment)
         stream.open = segment
         self._count += 1
-        self._put(stream, segment, self._encoder.encode(_Head(name, stream.created_ms)) + b"\n")
-        return segment
+        return stream, segment
 
     def _put(self, stream: Stream, segment: Segment, data: bytes) -> None:
+        """Append to a segment, with few system calls: at each the event loop may take the interpreter."""
+        if not segment.size_bytes:
+            data = _encoder.encode(_Head(stream.name, stream.created_ms)) + b"\n" + data
         try:
-            with segment.path.open("ab") as file:
-                file.write(data)
+            descriptor = os.open(segment.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                written = os.write(descriptor, data)
+                while written < len(data):
+                    written += os.write(descriptor, data[written:])
+            finally:
+                os.close(descriptor)
         except OSError:
             stream.open = None  # what was half written ends here
             raise

@@ -1,20 +1,21 @@
 """
 The node's log groups, for its event loop: lines to write, and followers of what is being written.
 
-Lines are collected in memory and written by a thread a few milliseconds later: the event loop never waits for
-a disk. What a node killed with SIGKILL had not written yet (at most `FLUSH_AFTER_S`) is lost.
+Lines are collected in memory, as they will be written, and written by a thread a few milliseconds later: the
+event loop never waits for a disk, and on a busy node many lines of a stream are written at once. What a node
+killed with SIGKILL had not written yet (of the last `FLUSH_AFTER_S`, on a busy node `FLUSH_EVERY_S`) is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import msgspec
 
 from remora.kit.clock import SystemClock
-from remora.telemetry.log_files import LogFiles, LogLimits
+from remora.telemetry.log_files import LogFiles, LogLimits, encode
 from remora.telemetry.log_queries import Range, search
 
 if TYPE_CHECKING:
@@ -22,16 +23,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remora.kit.clock import Clock
-    from remora.telemetry.log_files import LogLine
+    from remora.telemetry.log_files import Batch, LogLine
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 FLUSH_AFTER_S: Final = 0.02
-PENDING_LINES_MAX: Final = 1_000_000
-"""More lines than this do not wait for a disk that does not take them; what comes then is lost."""
-PENDING_CHARACTERS_MAX: Final = 256 * 1024 * 1024
-"""The same, for long lines."""
+FLUSH_EVERY_S: Final = 0.2
+ROOM_BYTES: Final = 4 * 1024 * 1024
+"""Whoever prints without end has to wait while so much waits for the disk."""
+PENDING_BYTES_MAX: Final = 256 * 1024 * 1024
+"""No more than this waits for a disk that does not take it; what comes then is lost."""
+BATCH_LINES_MAX: Final = 1_000
+"""More lines are written in several batches, for the sake of the size of segments."""
 FOLLOWER_LINES_MAX: Final = 10_000
 FOLLOWER_CHARACTERS_MAX: Final = 8 * 1024 * 1024
 """A follower that is this far behind, in lines or in characters, loses its oldest lines."""
@@ -116,11 +120,14 @@ class LogStore:
     def __init__(self, directory: Path, limits: LogLimits | None = None, clock: Clock | None = None) -> None:
         self._files = LogFiles(directory, limits or LogLimits())
         self._clock = clock or SystemClock()
-        self._pending: dict[tuple[str, str], list[LogLine]] = {}
-        self._pending_lines = self._pending_characters = self._lost_lines = 0
+        self._pending: defaultdict[tuple[str, str], list[Batch]] = defaultdict(list)
+        self._tapped: defaultdict[tuple[str, str], list[LogLine]] = defaultdict(list)
+        self._pending_bytes = self._lost_lines = 0
         self._followers: set[Follower] = set()
         self._flush_handle: asyncio.TimerHandle | None = None
+        self._flush_at = 0.0  # not before, time of the loop
         self._writing: asyncio.Future[None] | None = None
+        self._waiting: list[Callable[[], None]] = []
         self._expired_ms = 0
         self.tap: Callable[[Mapping[tuple[str, str], Sequence[LogLine]]], None] | None = None
         """Called with lines by group and stream when they go to disk; it must not change or block."""
@@ -131,19 +138,34 @@ class LogStore:
 
     def extend(self, group: str, stream: str, lines: Sequence[LogLine]) -> None:
         """Add lines; returns at once."""
-        characters = self._pending_characters + sum([len(line.message) for line in lines])
-        if self._pending_lines + len(lines) > PENDING_LINES_MAX or characters > PENDING_CHARACTERS_MAX:
-            self._lost_lines += len(lines)
-        else:
-            self._pending_lines += len(lines)
-            self._pending_characters = characters
-            self._pending.setdefault((group, stream), []).extend(lines)
+        for at in range(0, len(lines), BATCH_LINES_MAX):
+            self._put(group, stream, lines[at : at + BATCH_LINES_MAX])
         if self._flush_handle is None:
-            self._flush_handle = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._start_flush)
+            loop = asyncio.get_running_loop()
+            due = max(loop.time() + FLUSH_AFTER_S, self._flush_at)
+            self._flush_handle = loop.call_at(due, self._start_flush)
         for follower in self._followers:
             if follower.group == group:
                 for line in lines:
                     follower.put(StreamLine(line.timestamp_ms, stream, line.message, line.request_id))
+
+    def _put(self, group: str, stream: str, lines: Sequence[LogLine]) -> None:
+        batch = encode(lines)
+        if self._pending_bytes + len(batch.data) > PENDING_BYTES_MAX:
+            self._lost_lines += len(lines)
+            return
+        self._pending_bytes += len(batch.data)
+        self._pending[group, stream].append(batch)
+        if self.tap is not None:
+            self._tapped[group, stream].extend(lines)
+
+    def has_room(self, resume: Callable[[], None]) -> bool:
+        """Tell whether many more lines may be added now; if not, `resume` is called when they may."""
+        if self._pending_bytes < ROOM_BYTES:
+            return True
+        self._waiting.append(resume)
+        self._start_flush()
+        return False
 
     def follow(self, group: str) -> Follower:
         """Return a follower that gets every line of `group` from now on; end it with `unfollow`."""
@@ -218,11 +240,14 @@ class LogStore:
             self._flush_handle = None
         if self._writing is not None or not self._pending:
             return
-        pending, self._pending = self._pending, {}
-        self._pending_lines = self._pending_characters = 0
+        pending, self._pending = self._pending, defaultdict(list)
+        self._pending_bytes = 0
         if self.tap is not None:
-            self.tap(pending)
-        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, pending)
+            tapped, self._tapped = self._tapped, defaultdict(list)
+            self.tap(tapped)
+        loop = asyncio.get_running_loop()
+        self._flush_at = loop.time() + FLUSH_EVERY_S
+        self._writing = loop.run_in_executor(None, self._write, pending)
         self._writing.add_done_callback(self._flushed)
 
     def _flushed(self, future: asyncio.Future[None]) -> None:
@@ -234,10 +259,13 @@ class LogStore:
             text = f"{self._lost_lines} log lines were lost: the disk is too slow for them"
             self._lost_lines = 0
             asyncio.get_running_loop().call_exception_handler({"message": text})
-        if self._pending and self._flush_handle is None:
+        if self._pending and (self._flush_handle is None or self._waiting):
             self._start_flush()
+        waiting, self._waiting = self._waiting, []
+        for resume in waiting:
+            resume()
 
-    def _write(self, pending: dict[tuple[str, str], list[LogLine]]) -> None:
+    def _write(self, pending: Mapping[tuple[str, str], Sequence[Batch]]) -> None:
         now_ms = self._clock.wall_ms()
         self._files.write(pending, now_ms)
         if now_ms - self._expired_ms > _EXPIRE_MS:
