@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from remora.spec.runtimes import SNAPSTART
 
 from .conftest import functions_on, running
 from .leftovers import leftovers
-from .nodes import eventually, unique
+from .nodes import PATIENCE_S, REMORA, eventually, unique
 from .packages import HERE, extension, zip_of
 
 PYTHON = next((name for name in Runtimes(default_cache(), "us-east-1").names() if name in SNAPSTART), "")
@@ -160,6 +161,13 @@ def test_hooks_run_around_the_snapshot_and_the_log_tells(node):
         first = node.invoke(name, tail=True, Qualifier="1").log
         node.settle(name)
         second = node.invoke(name, tail=True, Qualifier="1").log
+        told = node.get(f"report?function={name}")
+        assert (told["restores"], told["cold_starts"], told["init_ms"]) == (1, 0, None)
+        assert 0 < told["restore_ms"]["max"] < PATIENCE_S * 1000
+        command = [REMORA, "report", f"{name}:1", "--endpoint", node.endpoint]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "\n1 restore from snapshots\n" in shown
+        assert re.search(r"\nrestore +p50 [\d.,]+ ms ", shown)
         init, *_ = found = streams(node, name)
         restored = next(lines for lines in found if lines[-1].startswith("REPORT"))
     told = [line for line in init if "\t" not in line]

@@ -30,4 +30,4 @@ def command(file: Path, data: Path) -> None:
         done = back_up(data.resolve(), file.resolve())
     except NodeError as error:
         raise CommandError(str(error), error.hint) from error
-    click.echo(f"{file}: {done.functions} functions, {done.files} files, {done.size_bytes:,} bytes")
+    click.echo(f"{file}: {done}")

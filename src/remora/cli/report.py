@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from remora.cli.client import endpoint_option, get
+from remora.kit.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,9 +59,11 @@ class Report(msgspec.Struct, frozen=True):
     timeouts: int
     throttles: int
     cold_starts: int
+    restores: int
     inits_failed: int
     duration_ms: Spread | None
     init_ms: Spread | None
+    restore_ms: Spread | None
     post_runtime_ms: Spread | None
     memory_mib: list[int]
     memory_peak_bytes: int
@@ -100,15 +103,18 @@ def text(report: Report) -> Iterator[str]:
     yield f"{report.function} ({', '.join(report.versions)}) since {since:%Y-%m-%d %H:%M:%S} UTC"
     yield ""
     yield (
-        f"{_count(report.invocations, 'invocation')}, {_count(report.cold_starts, 'cold start')}, "
-        f"{_count(report.errors, 'error')} ({_count(report.timeouts, 'timeout')}), "
-        f"{_count(report.throttles, 'throttle')}"
+        f"{count(report.invocations, 'invocation')}, {count(report.cold_starts, 'cold start')}, "
+        f"{count(report.errors, 'error')} ({count(report.timeouts, 'timeout')}), "
+        f"{count(report.throttles, 'throttle')}"
     )
+    if report.restores:
+        yield f"{count(report.restores, 'restore')} from snapshots"
     if report.inits_failed:
-        yield f"{_count(report.inits_failed, 'failed init')}"
+        yield f"{count(report.inits_failed, 'failed init')}"
     for title, spread in (
         ("duration", report.duration_ms),
         ("init", report.init_ms),
+        ("restore", report.restore_ms),
         ("post-runtime", report.post_runtime_ms),
     ):
         if spread is not None:
@@ -145,10 +151,6 @@ def _row(took: Took, whole_ms: float) -> tuple[str, ...]:
         _ms(took.cpu_ms) if has_ended else "-",
         _mib(took.memory_peak_bytes) if has_ended else "-",
     )
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _ms(duration_ms: float) -> str:

@@ -30,4 +30,4 @@ def command(file: Path, data: Path) -> None:
         done = restore(file.resolve(), data.resolve())
     except NodeError as error:
         raise CommandError(str(error), error.hint) from error
-    click.echo(f"{data}: {done.functions} functions, {done.files} files, {done.size_bytes:,} bytes")
+    click.echo(f"{data}: {done}")

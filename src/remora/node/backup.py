@@ -23,6 +23,7 @@ import msgspec
 import remora
 from remora.control.state import State
 from remora.kit.files import PRIVATE, sync_directory
+from remora.kit.words import count
 from remora.node.drivers import LOCK, RECORDS, record_store
 from remora.node.settings import LOCK_OF_KEYS, NodeError
 from remora.store.base import StoreError
@@ -68,6 +69,11 @@ class Summary(NamedTuple):
     functions: int
     files: int
     size_bytes: int
+
+    def __str__(self) -> str:
+        """Tell people."""
+        functions, files = count(self.functions, "function"), count(self.files, "file")
+        return f"{functions}, {files}, {self.size_bytes:,} bytes"
 
 
 def back_up(data: Path, target: Path) -> Summary:

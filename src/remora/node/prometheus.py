@@ -51,6 +51,7 @@ _EXPORTS: Final = (
 _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[Use], Summary]], ...]] = (
     ("duration_seconds", "Duration as reported, extensions included.", lambda use: use.duration),
     ("init_duration_seconds", "Init that was billed with an invocation: cold starts.", lambda use: use.init),
+    ("restore_duration_seconds", "Restore from a snapshot before an invocation.", lambda use: use.restore),
     (
         "post_runtime_seconds",
         "From the runtime's end to that of the extensions.",

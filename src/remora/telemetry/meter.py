@@ -197,6 +197,8 @@ class Meter:
         use.duration.add(happened.duration_us)
         if happened.init_us >= 0:
             use.init.add(happened.init_us)
+        if happened.restore_us >= 0:
+            use.restore.add(happened.restore_us)
         use.memory_peak_bytes = max(use.memory_peak_bytes, memory_peak_bytes)
         self._counted[0] += 1
         self._counted[1] += billed

@@ -77,6 +77,7 @@ class Use:
         self.inits_failed = 0
         self.duration = Summary()
         self.init = Summary()
+        self.restore = Summary()
         self.post_runtime = Summary()
         self.memory_peak_bytes = 0
         self.billed: dict[Rates, list[int]] = {}
@@ -111,6 +112,7 @@ class Use:
         self.inits_failed += other.inits_failed
         self.duration.merge(other.duration)
         self.init.merge(other.init)
+        self.restore.merge(other.restore)
         self.post_runtime.merge(other.post_runtime)
         self.memory_peak_bytes = max(self.memory_peak_bytes, other.memory_peak_bytes)
         for rates, (requests, milliseconds) in other.billed.items():
@@ -185,9 +187,11 @@ def _described(use: Use) -> dict[str, Any]:
         "timeouts": use.timeouts,
         "throttles": use.throttles,
         "cold_starts": use.init.count,
+        "restores": use.restore.count,
         "inits_failed": use.inits_failed,
         "duration_ms": spread(use.duration),
         "init_ms": spread(use.init),
+        "restore_ms": spread(use.restore),
         "post_runtime_ms": spread(use.post_runtime),
         "memory_mib": sorted({rates.memory_mib for rates in use.billed}),
         "memory_peak_bytes": use.memory_peak_bytes,

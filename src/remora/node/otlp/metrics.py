@@ -61,6 +61,7 @@ _DISTRIBUTIONS: Final = (
         "faas.invoke_duration", "Duration as reported, extensions included.", lambda it: it.duration
     ),
     _Distribution("faas.init_duration", "Init billed with an invocation.", lambda it: it.init),
+    _Distribution("remora.restore_duration", "Restore from a snapshot.", lambda it: it.restore),
     _Distribution(
         "remora.post_runtime_duration",
         "From the runtime's end to that of the extensions.",
