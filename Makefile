@@ -34,7 +34,7 @@ test-slow:  ## only the slow tests, those that take minutes too, with how long e
 	@$(SETUP) test check
 	@$(BIN)/python -m pytest -n auto --quiet -m "slow or slow_soak" --durations=15 $(ARGS)
 
-test-clients:  ## real SAM, CDK and Terraform against a node; downloads the first two into .clients
+test-clients:  ## real SAM, CDK, Serverless and Terraform against a node; downloads all but the last into .clients
 	@$(SETUP) test check
 	@tools/clients
 	@$(BIN)/remora prepare

@@ -247,6 +247,8 @@ def test_event_configurations_that_cannot_be(node):
     assert refused(**to(FUNCTION)) == (400, INVALID, text)
     missing = f"{FUNCTION[:-1]}g"
     assert refused(**to(missing)) == (400, INVALID, f"The destination ARN {missing} is invalid.")
+    node.create("h")
+    configure(node, **to(f"{FUNCTION[:-1]}h:soon"))
     foreign = "arn:aws:iam::000000000000:role/r"
     assert refused(**to(foreign)) == (
         400,
