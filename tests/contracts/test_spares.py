@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import uvloop
@@ -204,6 +204,23 @@ def test_why_no_spare_can_be_made_is_told_once_until_one_can(tmp_path, caplog):
             await it.state(0)
             it.memory_bytes += 1
         await it.driver.close()
+
+    asyncio.run(main())
+
+
+def test_a_function_that_is_deleted_meanwhile_is_no_trouble(tmp_path, caplog):
+    async def main():
+        it = Keeper(tmp_path)
+        it.fake.refusals = 1
+        layers = tmp_path / "layers"
+        layers.mkdir()
+        it.driver.expect(replace(it.plan(), mounts=(Mount(layers, "/opt"),)), "f")
+        await it.until(lambda: it.fake.begun == 1)
+        layers.rmdir()
+        it.fake.may_go_on.set()
+        await it.state(0)
+        await it.driver.close()
+        assert caplog.text == ""
 
     asyncio.run(main())
 

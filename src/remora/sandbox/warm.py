@@ -261,7 +261,8 @@ class WarmDriver:
             spare = Spare(await self._driver.create(spare_plan, relay), relay)
             self._trouble = ""
         except SandboxError as error:
-            self._tell(str(error).replace(name, "…"))
+            if all(mount.source.exists() for mount in plan.mounts):  # else it was deleted meanwhile
+                self._tell(str(error).replace(name, "…"))
         finally:
             unclaimed = self._making.get(like, deque())
             is_claimed = made not in unclaimed
