@@ -101,6 +101,7 @@ def run(node: Node, credentials: dict[str, str], project: Path, tmp_path: Path) 
         home.mkdir(exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
             "HOME": str(home),
+            "TMPDIR": str(home),  # SAM leaves there what it made
             "AWS_ENDPOINT_URL": node.endpoint,
             **credentials,
             "AWS_REGION": "us-east-1",
